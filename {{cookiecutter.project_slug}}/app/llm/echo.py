@@ -1,0 +1,148 @@
+"""A provider without a provider: it repeats the question, paced like a model.
+
+In-process, deterministic, without a key or a network: what a newcomer meets
+first, and what tests and load tests talk to. One token is one word with the
+space before it.
+
+Needs: `protocol.py` beside it.
+"""
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from hashlib import blake2b
+from itertools import cycle, islice
+from typing import Any
+
+from .protocol import Chunk, ChunkStream, JSONObject
+
+EMBEDDING_DIMENSIONS = 256
+
+
+class EchoProvider:
+    """Answer with the last user message.
+
+    `first_token_delay` and `token_interval` are seconds; `token_count` fixes the
+    length of every answer by repeating or cutting the message, None takes its own.
+    """
+
+    name = "echo"
+
+    def __init__(
+        self,
+        *,
+        first_token_delay: float = 0.3,
+        token_interval: float = 0.03,
+        token_count: int | None = None,
+    ) -> None:
+        self._first_token_delay = first_token_delay
+        self._token_interval = token_interval
+        self._token_count = token_count
+
+    @asynccontextmanager
+    async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
+        """Open the answer; see `Provider.stream`."""
+        async with aclosing(self._chunks(request)) as chunks:
+            yield chunks
+
+    async def _chunks(self, request: JSONObject) -> AsyncGenerator[list[Chunk]]:
+        tokens, finish_reason = self._answer(request)
+        head = _head(request, "chat.completion.chunk")
+        await asyncio.sleep(self._first_token_delay)
+        yield [_chunk(head, {"role": "assistant", "content": tokens[0]})]
+        for token in tokens[1:]:
+            await asyncio.sleep(self._token_interval)
+            yield [_chunk(head, {"content": token})]
+        usage = _usage(request, len(tokens))
+        yield [_chunk(head, {}, finish_reason), Chunk({**head, "choices": [], "usage": usage})]
+
+    async def complete(self, request: JSONObject) -> JSONObject:
+        """Answer in one piece after as long as the stream would take."""
+        tokens, finish_reason = self._answer(request)
+        await asyncio.sleep(self._first_token_delay + self._token_interval * (len(tokens) - 1))
+        message = {"role": "assistant", "content": "".join(tokens), "refusal": None}
+        choice = {
+            "index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason,
+        }  # fmt: skip
+        usage = _usage(request, len(tokens))
+        return {**_head(request, "chat.completion"), "choices": [choice], "usage": usage}
+
+    async def embed(self, request: JSONObject) -> JSONObject:
+        """Embed by counting words: alike texts come near each other, meaning is not seen."""
+        texts = _texts(request["input"])
+        data = [
+            {"object": "embedding", "index": index, "embedding": _hashed_words(text)}
+            for index, text in enumerate(texts)
+        ]
+        tokens = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        model = request.get("model") or self.name
+        return {"object": "list", "data": data, "model": model, "usage": usage}
+
+    async def models(self) -> list[JSONObject]:
+        """List the one model there is."""
+        return [{"id": self.name, "object": "model", "created": 0, "owned_by": "this service"}]
+
+    def _answer(self, request: JSONObject) -> tuple[list[str], str]:
+        tokens = re.findall(r"\s*\S+", _last_user_text(request)) or ["…"]
+        if self._token_count is not None:
+            tokens = [token if token[0].isspace() else f" {token}" for token in tokens]
+            tokens = list(islice(cycle(tokens), self._token_count))
+        limit = request.get("max_completion_tokens") or request.get("max_tokens")
+        if isinstance(limit, int) and 0 < limit < len(tokens):
+            return tokens[:limit], "length"
+        return tokens, "stop"
+
+
+def _last_user_text(request: JSONObject) -> str:
+    for message in reversed(request["messages"]):
+        if message.get("role") == "user":
+            return _text(message.get("content"))
+    return ""
+
+
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        return " ".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _texts(inputs: str | list[Any]) -> list[str]:
+    """List the inputs; one of token numbers instead of text is spelled out."""
+    if isinstance(inputs, str) or all(isinstance(token, int) for token in inputs):
+        inputs = [inputs]
+    return [text if isinstance(text, str) else " ".join(map(str, text)) for text in inputs]
+
+
+def _head(request: JSONObject, kind: str) -> JSONObject:
+    seed = repr(request.get("messages")).encode()
+    identity = blake2b(seed, digest_size=12).hexdigest()
+    model = request.get("model") or EchoProvider.name
+    return {"id": f"chatcmpl-{identity}", "object": kind, "created": 0, "model": model}
+
+
+def _chunk(head: JSONObject, delta: JSONObject, finish_reason: str | None = None) -> Chunk:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    return Chunk({**head, "choices": [choice], "usage": None})
+
+
+def _usage(request: JSONObject, completion_tokens: int) -> JSONObject:
+    texts = [_text(message.get("content")) for message in request["messages"]]
+    prompt_tokens = sum(len(text.split()) for text in texts)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+def _hashed_words(text: str) -> list[float]:
+    vector = [0.0] * EMBEDDING_DIMENSIONS
+    for word in re.findall(r"\w+", text.lower()):
+        digest = blake2b(word.encode(), digest_size=8).digest()
+        place = int.from_bytes(digest[:4], "big") % EMBEDDING_DIMENSIONS
+        vector[place] += 1.0 if digest[4] & 1 else -1.0
+    length = math.sqrt(sum(value * value for value in vector)) or 1.0
+    return [value / length for value in vector]

@@ -1,0 +1,89 @@
+"""A decoder for server-sent events that arrive in pieces.
+
+Feed it bytes as the network delivers them; it answers with the events they
+complete. It holds for any split (in the middle of a character, between CR and
+LF), for CRLF, LF and CR, comments, several `data` lines, a byte order mark, and it
+bounds what an endless line may take. A last event without its blank line is
+dropped, as the standard asks.
+
+Needs: the standard library.
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
+
+from typing import NamedTuple
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class ServerSentEvent(NamedTuple):
+    """One event: its type ("message" where none was given) and its data, undecoded."""
+
+    event: str
+    data: bytes
+
+
+class EventTooLargeError(ValueError):
+    """An event passed the size limit; nothing more can be read from this stream."""
+
+
+class SSEDecoder:
+    """Turn the bytes of an event stream into events.
+
+    `max_event_bytes` bounds the memory one unfinished event may hold; going over it raises
+    EventTooLargeError. A decoder serves one stream.
+    """
+
+    def __init__(self, *, max_event_bytes: int = 4 * 1024 * 1024) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._unfinished_line = b""
+        self._after_carriage_return = False
+        self._at_start = True
+        self._event = ""
+        self._data: list[bytes] = []
+
+    def feed(self, received: bytes) -> list[ServerSentEvent]:
+        """Take what one read delivered and return the events it completes, in order."""
+        events = []
+        for line in self._complete_lines(received):
+            if line:
+                self._take_field(line)
+            elif self._data:
+                events.append(ServerSentEvent(self._event or "message", b"\n".join(self._data)))
+                self._data = []
+                self._event = ""
+            else:
+                self._event = ""
+        self._check_size()
+        return events
+
+    def _complete_lines(self, received: bytes) -> list[bytes]:
+        text = self._unfinished_line + received
+        if self._at_start and text:
+            if BYTE_ORDER_MARK.startswith(text):  # perhaps the first bytes of one
+                self._unfinished_line = text
+                return []
+            self._at_start = False
+            text = text.removeprefix(BYTE_ORDER_MARK)
+        if self._after_carriage_return and text:
+            text = text.removeprefix(b"\n")
+            self._after_carriage_return = False
+        if b"\r" in text:
+            self._after_carriage_return = text.endswith(b"\r")
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, self._unfinished_line = text.split(b"\n")
+        return lines
+
+    def _take_field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._event = value.decode("utf-8", "replace")
+
+    def _check_size(self) -> None:
+        # An empty line of data takes memory too.
+        held = len(self._unfinished_line) + sum(map(len, self._data)) + len(self._data)
+        if held > self._max_event_bytes:
+            limit = self._max_event_bytes
+            raise EventTooLargeError(f"an event of {held} bytes is over the limit of {limit}")

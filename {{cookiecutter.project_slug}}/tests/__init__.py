@@ -1,0 +1,1 @@
+"""The service's tests, laid out like `app`."""

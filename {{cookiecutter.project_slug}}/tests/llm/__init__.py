@@ -1,0 +1,1 @@
+"""Tests of the providers: adapters over real sockets, deadlines and failover in virtual time."""

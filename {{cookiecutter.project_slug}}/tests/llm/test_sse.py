@@ -1,0 +1,114 @@
+"""The decoder against the standard's own algorithm, read literally."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.llm.sse import BYTE_ORDER_MARK, EventTooLargeError, ServerSentEvent, SSEDecoder
+
+Event = tuple[str, str]
+
+
+def decode(*pieces: bytes) -> list[Event]:
+    """Feed the pieces one after the other to one decoder."""
+    decoder = SSEDecoder()
+    return [(e.event, e.data.decode()) for piece in pieces for e in decoder.feed(piece)]
+
+
+def standard(stream: bytes) -> list[Event]:
+    """Interpret a whole stream as the WHATWG's text has it, step by step."""
+    text = stream.decode("utf-8").removeprefix("\ufeff")
+    *lines, _unfinished = re.split("\r\n|\n|\r", text)
+    events, data, kind = [], "", ""
+    for line in lines:
+        if line == "":
+            if data != "":
+                events.append((kind or "message", data.removesuffix("\n")))
+            data = kind = ""
+        elif line.startswith(":"):
+            continue
+        else:
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                kind = value
+            elif field == "data":
+                data += value + "\n"
+    return events
+
+
+LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
+FIELDS = st.sampled_from(["data", "event", "id", "retry", "Data", "data ", " data", "", "x", "ev"])
+LINES = st.one_of(
+    st.builds("{}:{}".format, FIELDS, TEXT),
+    st.builds("{}: {}".format, FIELDS, TEXT),
+    st.sampled_from(["", "", "", "data", "event", ":", ": ping", "data: [DONE]", "data: {}"]),
+    TEXT,
+)
+STREAMS = st.builds(
+    lambda start, lines: (start + "".join(line + end for line, end in lines)).encode(),
+    st.sampled_from(["", "", "\ufeff", "\ufeff\ufeff"]),
+    st.lists(st.tuples(LINES, LINE_ENDS), max_size=25),
+)
+
+
+@given(STREAMS)
+@example(b"data: a\r\rdata: b\n\r\n\n")
+@example(BYTE_ORDER_MARK + b"data: a\n\n")
+@example(b"data\n\ndata\ndata\n\ndata:")
+def test_reads_every_stream_as_the_standard_does(stream: bytes) -> None:
+    """A stream of any lines with any line ends yields the events that the standard says."""
+    assert decode(stream) == standard(stream)
+
+
+@given(STREAMS, st.data())
+def test_a_split_changes_nothing(stream: bytes, data: st.DataObject) -> None:
+    """Cut anywhere, in a character or in a line end, a stream yields the same events."""
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=12).map(sorted))
+    pieces = [
+        stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    ]
+    assert decode(*pieces) == standard(stream)
+
+
+@given(STREAMS)
+def test_one_byte_at_a_time_is_enough(stream: bytes) -> None:
+    """A stream that drips in byte by byte yields the same events."""
+    assert decode(*(stream[i : i + 1] for i in range(len(stream)))) == standard(stream)
+
+
+def test_an_event_comes_out_with_the_byte_that_ends_it() -> None:
+    """Nothing is held back: the blank line's first byte, be it CR or LF, delivers the event."""
+    for end in (b"\n", b"\r"):
+        decoder = SSEDecoder()
+        assert decoder.feed(b"event: ping\r\ndata: a\r\ndata: b\r\n") == []
+        assert decoder.feed(end) == [ServerSentEvent("ping", b"a\nb")]
+
+
+def test_an_event_without_its_blank_line_is_dropped() -> None:
+    """What the end of the stream cuts short is never an event."""
+    assert decode(b"data: whole\n\ndata: half\n") == [("message", "whole")]
+
+
+def test_bytes_that_are_no_utf8_are_the_readers_business() -> None:
+    """Data comes out as the bytes that came in; only an event's name is decoded."""
+    events = SSEDecoder().feed(b"event: \xff\ndata: \xff\n\n")
+    assert events == [ServerSentEvent("\ufffd", b"\xff")]
+
+
+@pytest.mark.parametrize("endless", [b"data: xxxxxxx", b"xxxxxxxxxxxxx", b"data: x\n", b"data\n"])
+def test_what_an_unfinished_event_takes_is_bounded(endless: bytes) -> None:
+    """An event that never ends, in one line or in many, is refused once it passes the limit."""
+    decoder = SSEDecoder(max_event_bytes=1000)
+    with pytest.raises(EventTooLargeError, match="limit of 1000"):
+        any(decoder.feed(endless) for _ in range(2_000))
+
+
+def test_the_bound_is_on_each_event_and_not_on_the_stream() -> None:
+    """Any number of events within the limit may pass."""
+    decoder = SSEDecoder(max_event_bytes=20)
+    assert sum(len(decoder.feed(b"data: 0123456789\n\n")) for _ in range(1000)) == 1000
+    assert len(decoder.feed(b"data: 0123456789\n\n" * 1000)) == 1000
