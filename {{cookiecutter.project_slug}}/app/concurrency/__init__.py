@@ -1,0 +1,1 @@
+"""Ceilings on calls in flight: a fair limiter, its adaptive limit, slots for a whole fleet."""

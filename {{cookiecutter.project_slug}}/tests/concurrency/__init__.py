@@ -1,0 +1,1 @@
+"""Tests of the ceilings; all but the fleet's run in virtual time."""
