@@ -16,7 +16,7 @@ import httpx
 
 from .anthropic_answer import ChunkTranslator, completion
 from .anthropic_request import messages_request
-from .http import ProviderEndpoint, read_to_end
+from .http import OnHeaders, ProviderEndpoint, read_to_end
 from .protocol import (
     BrokenStreamError,
     Chunk,
@@ -31,7 +31,7 @@ from .protocol import (
 )
 from .sse import ServerSentEvent
 
-# The later 2026-10-21 refuses `temperature` and `top_p` for every model, and adds nothing.
+# The later 2026-10-21 refuses `temperature` and `top_p` for older models too, and adds nothing.
 API_VERSION = "2023-06-01"
 # Thinking counts too, and newer models think by default. It is a ceiling, not a spend.
 DEFAULT_MAX_TOKENS = 16_384
@@ -70,6 +70,7 @@ class AnthropicProvider:
         api_key: str = "",
         default_max_tokens: int = DEFAULT_MAX_TOKENS,
         name: str = "anthropic",
+        on_headers: OnHeaders | None = None,
     ) -> None:
         self.name = name
         self._default_max_tokens = default_max_tokens
@@ -78,6 +79,7 @@ class AnthropicProvider:
             client,
             name=name,
             base_url=base_url.rstrip("/").removesuffix("/v1"),
+            on_headers=on_headers,
             headers=headers,
             kind_of_error=kind_of_error,
         )

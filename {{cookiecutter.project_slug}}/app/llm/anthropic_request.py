@@ -3,12 +3,15 @@
 Every field of OpenAI's format is translated, dropped (it would not change what the
 answer says) or refused (without it the answer would not be what was asked for). A field
 that OpenAI's format does not have (`thinking`, `top_k`, `container` …) is passed on as it is.
-Whether a model takes a field is left to Anthropic, whose error names it: `temperature`
-and `top_p`, for example, are gone from Claude Opus 4.7 and later.
+Whether a model takes a field is left to Anthropic, whose error names it. The exception
+are `temperature` and `top_p`: Claude answers 400 to them since Opus 4.7, and what has
+no effect there must not fail a request that only fell back to it.
 
 Needs: `anthropic_conversation.py` and `protocol.py` beside it.
 Source: https://platform.claude.com/docs/en/api/messages
 """
+
+import re
 
 from .anthropic_conversation import conversation, extras
 from .protocol import JSONObject, ProviderRejectedError
@@ -17,7 +20,7 @@ TRANSLATED = frozenset(
     {
         "max_completion_tokens", "max_tokens", "messages", "metadata", "parallel_tool_calls",
         "reasoning_effort", "response_format", "safety_identifier", "stop", "temperature",
-        "tool_choice", "tools", "user",
+        "tool_choice", "tools", "top_p", "user",
     }
 )  # fmt: skip
 DROPPED = frozenset(
@@ -30,6 +33,10 @@ DROPPED = frozenset(
 REFUSED = frozenset({"audio", "function_call", "functions", "moderation", "web_search_options"})
 
 HIGHEST_TEMPERATURE = 1.0  # OpenAI's scale goes to 2
+# A closed list: no later model takes sampling parameters.
+CLAUDE_WITH_SAMPLING = re.compile(
+    r"claude-(instant|[23]|(opus|sonnet|haiku)-4(-[0-6])?([-@]20\d{6})?(?![-@]?\d))"
+)
 TOOL_CHOICES = {"required": "any"}  # the others have the same names
 EFFORTS = {"minimal": "low"}
 
@@ -46,6 +53,7 @@ def messages_request(request: JSONObject, *, default_max_tokens: int) -> JSONObj
             **extras(given, TRANSLATED | DROPPED),
             **_conversation(given),
             **_limits(given, default_max_tokens),
+            **_sampling(given),
             **_user(given),
             **_tools(given),
             **_output(given),
@@ -69,12 +77,22 @@ def _conversation(given: JSONObject) -> JSONObject:
 def _limits(given: JSONObject, default_max_tokens: int) -> JSONObject:
     max_tokens = given.get("max_tokens", default_max_tokens)
     limits: JSONObject = {"max_tokens": given.get("max_completion_tokens", max_tokens)}
-    if "temperature" in given:
-        limits["temperature"] = min(given["temperature"], HIGHEST_TEMPERATURE)
     if "stop" in given:
         stop = given["stop"]
         limits["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     return limits
+
+
+def _sampling(given: JSONObject) -> JSONObject:
+    model = given.get("model", "")
+    if "claude" in model and not CLAUDE_WITH_SAMPLING.search(model):
+        return {}
+    sampling: JSONObject = {
+        field: given[field] for field in ("temperature", "top_p") if field in given
+    }
+    if "temperature" in sampling:
+        sampling["temperature"] = min(sampling["temperature"], HIGHEST_TEMPERATURE)
+    return sampling
 
 
 def _user(given: JSONObject) -> JSONObject:

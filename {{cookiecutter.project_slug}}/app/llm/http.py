@@ -4,8 +4,8 @@ What every adapter needs: one place that sends JSON, streams events back, and
 turns transport failures and error statuses into the protocol's errors. The
 client is the caller's and is never closed here.
 
-Needs: httpx, pydantic-core (its JSON codec), `protocol.py`, `retry_after.py` and `sse.py`
-beside it.
+Needs: httpx, pydantic-core (its JSON codec), `protocol.py`, `retry_after.py`, `sse.py` and
+`transport_errors.py` beside it.
 """
 
 import asyncio
@@ -14,10 +14,9 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
-    Iterator,
     Mapping,
 )
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from time import time
 
 import httpx
@@ -31,14 +30,17 @@ from .protocol import (
     ProviderOverloadedError,
     ProviderRateLimitedError,
     ProviderRejectedError,
-    ProviderTimeoutError,
     ProviderUnavailableError,
 )
 from .retry_after import retry_after_seconds
 from .sse import EventTooLargeError, ServerSentEvent, SSEDecoder
+from .transport_errors import transport_errors
 
 MAX_ERROR_BODY = 64 * 1024
 END_OF_BODY_GRACE = 0.25
+
+OnHeaders = Callable[[Mapping[str, str]], None]
+"""Called with the headers of each response, whatever its status."""
 
 STATUS_ERRORS: dict[int, type[ProviderError]] = {
     401: ProviderAuthenticationError,
@@ -65,10 +67,12 @@ class ProviderEndpoint:
         name: str,
         base_url: str,
         headers: Mapping[str, str],
+        on_headers: OnHeaders | None = None,
         kind_of_error: Callable[[Mapping[str, object]], type[ProviderError] | None] | None = None,
     ) -> None:
         self.name = name
         self._client = client
+        self._on_headers = on_headers or (lambda _: None)
         self._kind_of_error = kind_of_error or (lambda _: None)
         self._base_url = base_url.rstrip("/")
         self._headers = {"content-type": "application/json", **headers}
@@ -87,15 +91,16 @@ class ProviderEndpoint:
             "POST", self._base_url + path, content=_encode(body), headers=headers
         )
         async with AsyncExitStack() as stack:
-            with self._transport_errors():
+            with transport_errors(self.name):
                 response = await stack.enter_async_context(call)
+                self._on_headers(response.headers)
                 if response.status_code != httpx.codes.OK:
                     raise self._status_error(response, await _read_bounded(response))
             yield await stack.enter_async_context(aclosing(self._decoded(response)))
 
     async def _decoded(self, response: httpx.Response) -> AsyncGenerator[list[ServerSentEvent]]:
         decoder = SSEDecoder()
-        with self._transport_errors():
+        with transport_errors(self.name):
             async for received in _body(response):
                 try:
                     events = decoder.feed(received)
@@ -107,10 +112,11 @@ class ProviderEndpoint:
     async def json(self, method: str, path: str, body: JSONObject | None = None) -> JSONObject:
         """Send a plain request and return the JSON object it answers with."""
         content = None if body is None else _encode(body)
-        with self._transport_errors():
+        with transport_errors(self.name):
             response = await self._client.request(
                 method, self._base_url + path, content=content, headers=self._headers
             )
+        self._on_headers(response.headers)
         if response.status_code != httpx.codes.OK:
             raise self._status_error(response, response.content)
         return self.parse(response.content)
@@ -158,35 +164,6 @@ class ProviderEndpoint:
             code=None if code is None else str(code),
             param=None if param is None else str(param),
         )
-
-    @contextmanager
-    def _transport_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.DecodingError as error:
-            raise BrokenStreamError(f"{self.name}: cannot decompress the answer") from error
-        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
-            raise BrokenStreamError(f"{self.name} cut the connection") from error
-        except httpx.HTTPError as error:
-            raise self._not_reached(error) from error
-        except Exception as error:
-            if not _is_aiohttp(error):
-                raise
-            # Not from `error`: its repr has the request's headers, and so the key.
-            raise BrokenStreamError(f"{self.name} sent something that is not HTTP") from None
-
-    def _not_reached(self, error: httpx.HTTPError) -> ProviderError:
-        # httpx-aiohttp 0.2 says ConnectTimeout also where the connection was refused or cut.
-        mistaken = _is_aiohttp(error.__cause__) and not isinstance(error.__cause__, TimeoutError)
-        if isinstance(error, httpx.TimeoutException) and not mistaken:
-            message = f"{self.name} could not be connected to in time"
-            return ProviderTimeoutError(message, stage="connect")
-        return ProviderUnavailableError(f"{self.name} cannot be reached")
-
-
-def _is_aiohttp(error: BaseException | None) -> bool:
-    """Tell an error of the transport that httpx has no name for."""
-    return type(error).__module__.partition(".")[0] == "aiohttp"
 
 
 def _encode(body: JSONObject) -> bytes:

@@ -3,7 +3,7 @@
 Requests and answers pass through with all their fields; this adapter finds the
 end mark, the usage and errors that arrive in mid-stream.
 
-Needs: `http.py`, `sse.py` and `protocol.py` beside it.
+Needs: `http.py` with what it needs, `sse.py` and `protocol.py` beside it.
 Source: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from .http import STATUS_ERRORS, ProviderEndpoint, read_to_end
+from .http import STATUS_ERRORS, OnHeaders, ProviderEndpoint, read_to_end
 from .protocol import (
     BrokenStreamError,
     Chunk,
@@ -48,15 +48,24 @@ ERRORS_IN_STREAM: dict[str, type[ProviderError]] = {
 class OpenAIProvider:
     """An OpenAI-compatible server behind `base_url` (with its `/v1`).
 
-    `api_key` may be empty for a local server that asks for none.
+    `api_key` may be empty for a local server that asks for none. `on_headers` is called with
+    the headers of each response: they tell how the account's rate limits stand.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, *, base_url: str, api_key: str = "", name: str = "openai"
+        self,
+        client: httpx.AsyncClient,
+        *,
+        base_url: str,
+        api_key: str = "",
+        name: str = "openai",
+        on_headers: OnHeaders | None = None,
     ) -> None:
         self.name = name
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._endpoint = ProviderEndpoint(client, name=name, base_url=base_url, headers=headers)
+        self._endpoint = ProviderEndpoint(
+            client, name=name, base_url=base_url, headers=headers, on_headers=on_headers
+        )
 
     @asynccontextmanager
     async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:

@@ -108,10 +108,12 @@ class Usage:
 class Chunk:
     """One `chat.completion.chunk`; the properties read its first choice."""
 
-    __slots__ = ("body",)
+    __slots__ = ("_choice", "body")
 
     def __init__(self, body: JSONObject) -> None:
         self.body = body
+        choices = body.get("choices")
+        self._choice: JSONObject = choices[0] if choices else {}
 
     @property
     def text(self) -> str:
@@ -134,11 +136,6 @@ class Chunk:
         """Whether this chunk says anything: the role alone does not."""
         choices = self.body.get("choices") or ()
         return any(map(_says_something, choices)) or bool(self.body.get("usage"))
-
-    @property
-    def _choice(self) -> JSONObject:
-        choices = self.body.get("choices")
-        return choices[0] if choices else {}
 
 
 def _says_something(choice: Mapping[str, Any]) -> bool:

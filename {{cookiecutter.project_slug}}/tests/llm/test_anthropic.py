@@ -10,24 +10,14 @@ from anthropic import AsyncAnthropic
 from anthropic.types import TextBlock, ToolUseBlock
 
 from app.llm.anthropic import AnthropicProvider
-from app.llm.protocol import (
-    BrokenStreamError,
-    ProviderAuthenticationError,
-    ProviderError,
-    ProviderOverloadedError,
-    ProviderRateLimitedError,
-    ProviderRejectedError,
-    ProviderUnavailableError,
-    Usage,
-    usage_of,
-)
-from tests.upstream import Action, FakeUpstream, Script, Step, ToolCall, sse
-from tests.upstream.anthropic import error_event
+from app.llm.protocol import ProviderRejectedError, Usage, usage_of
+from tests.upstream import Action, FakeUpstream, Script, ToolCall, sse
 
-from .asking import KEY, QUESTION, ask, ask_until_error, text_of
+from .asking import KEY, QUESTION, ask, text_of
 from .judges import accumulated, assert_anthropic_accepts, calls_of, parsed
 
 TOOL_CALLS = (ToolCall(id="toolu_1"), ToolCall(name="now", arguments=("",), id="toolu_2"))
+EVENTS_OF_THE_SCRIPT = 11
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
 
 
@@ -109,6 +99,14 @@ async def test_a_request_carries_key_and_version(
     }
 
 
+async def test_the_default_limit_can_be_set(
+    client: httpx.AsyncClient, upstream: FakeUpstream
+) -> None:
+    """Whoever builds the adapter says how long an answer may be that sets no limit."""
+    await ask(AnthropicProvider(client, base_url=upstream.origin, default_max_tokens=7))
+    assert upstream.requests[0].json["max_tokens"] == 7
+
+
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
 async def test_the_base_url_may_end_in_v1(
     client: httpx.AsyncClient, upstream: FakeUpstream, ending: str
@@ -172,6 +170,19 @@ async def test_models_are_listed_as_openai_does(
     assert len(models) == 2
 
 
+async def test_all_models_are_asked_for() -> None:
+    """Anthropic gives 20 models unless asked for more."""
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        return httpx.Response(200, json={"data": []})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        assert await AnthropicProvider(client).models() == []
+    assert [str(url) for url in asked] == ["https://api.anthropic.com/v1/models?limit=1000"]
+
+
 async def test_embeddings_are_refused(provider: AnthropicProvider, upstream: FakeUpstream) -> None:
     """Anthropic has none, and is not asked."""
     with pytest.raises(ProviderRejectedError, match="no embeddings"):
@@ -190,155 +201,11 @@ async def test_what_cannot_be_translated_is_never_sent(
     assert upstream.counts.received == 0
 
 
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, ProviderRejectedError),
-        (401, ProviderAuthenticationError),
-        (402, ProviderRateLimitedError),
-        (403, ProviderAuthenticationError),
-        (404, ProviderRejectedError),
-        (413, ProviderRejectedError),
-        (429, ProviderRateLimitedError),
-        (500, ProviderUnavailableError),
-        (504, ProviderUnavailableError),
-        (529, ProviderOverloadedError),
-    ],
-)
-async def test_an_error_status_is_the_error_it_means(
-    provider: AnthropicProvider,
-    upstream: FakeUpstream,
-    status: int,
-    kind: type[ProviderError],
-    stream: bool,
-) -> None:
-    """Each failure has a type that says who can do something about it, and Anthropic's words."""
-    upstream.script = Script(status=status, headers={"retry-after": "17"})
-    with pytest.raises(ProviderError) as caught:
-        await (ask(provider) if stream else provider.complete(QUESTION))
-    assert type(caught.value) is kind
-    assert caught.value.retry_after == (None if status in {401, 403} else 17)
-    assert str(status) in str(caught.value)
-    assert KEY not in str(caught.value)
-
-
-async def test_an_error_says_what_anthropic_says(
-    provider: AnthropicProvider, upstream: FakeUpstream
-) -> None:
-    """The words of a refused request reach whoever can change it."""
-    upstream.script = Script(status=400)
-    with pytest.raises(ProviderRejectedError, match="prompt is too long: 205351 tokens"):
-        await ask(provider)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing.",
-        "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
-    ],
-)
-async def test_an_empty_account_is_no_bad_request(
-    provider: AnthropicProvider, upstream: FakeUpstream, words: str
-) -> None:
-    """Anthropic words an empty account as a bad request, but another provider could answer it."""
-    body = error_event("invalid_request_error", words).partition(b"data: ")[2]
-    upstream.script = Script(status=400, body=body)
-    with pytest.raises(ProviderRateLimitedError, match=words[:20]):
-        await ask(provider)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("overloaded_error", ProviderOverloadedError),
-        ("rate_limit_error", ProviderRateLimitedError),
-        ("invalid_request_error", ProviderRejectedError),
-        ("authentication_error", ProviderAuthenticationError),
-        ("api_error", ProviderUnavailableError),
-        ("of_the_future", ProviderUnavailableError),
-    ],
-)
-@pytest.mark.parametrize("named", [True, False], ids=["event", "data alone"])
-async def test_an_error_in_mid_stream_is_the_error_it_means(
-    provider: AnthropicProvider,
-    upstream: FakeUpstream,
-    name: str,
-    kind: type[ProviderError],
-    named: bool,
-) -> None:
-    """A status of 200 hides no failure: what came before it is passed on, then it is raised."""
-    event = error_event(name, "Sorry")
-    if not named:
-        event = event.partition(b"\n")[2]
-    upstream.script = Script(before_event={4: event}, chunk_size=64)
-    chunks, error = await ask_until_error(provider)
-    assert type(error) is kind
-    assert "in the middle of the answer" in str(error)
-    assert text_of(chunks) == Script().texts[0]
-
-
-@pytest.mark.parametrize("data", [b'{"type":"error"}', b'{"type":"error","error":"Sorry"}', b"{}"])
-async def test_an_error_event_of_any_shape_is_an_error(
-    provider: AnthropicProvider, upstream: FakeUpstream, data: bytes
-) -> None:
-    """However a server words it, an error never passes for an end."""
-    upstream.script = Script(before_event={4: sse(data, "error")})
-    with pytest.raises(ProviderUnavailableError):
-        await ask(provider)
-
-
-@pytest.mark.parametrize("step", [Action.CUT, Action.RESET, Action.END])
-@pytest.mark.parametrize("place", [1, 4, -1])
-async def test_an_answer_without_its_end_mark_is_broken(
-    provider: AnthropicProvider, upstream: FakeUpstream, step: Step, place: int
-) -> None:
-    """An answer that stops half-way never looks whole, however the connection ends."""
-    upstream.script = Script(before_event={place: step})
-    with pytest.raises(BrokenStreamError):
-        await ask(provider)
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        b"not json",
-        b"[]",
-        b"{}",
-        b'{"type":["list"]}',
-        b'{"type":"content_block_delta","index":0}',
-        b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta"}}',
-        b'{"type":"message_delta","delta":null}',
-    ],
-)
-async def test_an_event_that_makes_no_sense_is_broken(
-    provider: AnthropicProvider, upstream: FakeUpstream, event: bytes
-) -> None:
-    """Garbage is the provider's failure, with a name of its own."""
-    upstream.script = Script(before_event={4: sse(event)})
-    with pytest.raises(BrokenStreamError):
-        await ask(provider)
-
-
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"oops", b'{"content":[{}]}', b'{"data":[{}]}'])
-async def test_a_plain_answer_that_makes_no_sense_is_broken(
-    provider: AnthropicProvider, upstream: FakeUpstream, body: bytes
-) -> None:
-    """Garbage is the provider's failure, also in one piece."""
-    upstream.script = Script(body=body)
-    with pytest.raises(BrokenStreamError):
-        await provider.complete(QUESTION)
-    with pytest.raises(BrokenStreamError):
-        await provider.models()
-
-
 async def test_nothing_after_the_end_mark_matters(
     provider: AnthropicProvider, upstream: FakeUpstream
 ) -> None:
     """Some servers add OpenAI's end mark to Anthropic's."""
-    events_of_the_script = 11
-    upstream.script = Script(before_event={events_of_the_script: sse(b"[DONE]")})
+    upstream.script = Script(before_event={EVENTS_OF_THE_SCRIPT: sse(b"[DONE]")})
     assert text_of(await ask(provider)) == Script().text
 
 
@@ -351,18 +218,21 @@ async def test_leaving_a_stream_closes_the_request(
         await anext(batches)
         await upstream.wait_live(1)
     await upstream.wait_aborted(1)
+    assert await anext(batches, None) is None
 
 
 @pytest.mark.parametrize(
-    "held", [{"before_headers": Action.HOLD}, {"before_event": {4: Action.HOLD}}]
+    ("stream", "held"),
+    [
+        (False, {"before_headers": Action.HOLD}),
+        (True, {"before_headers": Action.HOLD}),
+        (True, {"before_event": {4: Action.HOLD}}),
+    ],
 )
-@pytest.mark.parametrize("stream", [True, False])
 async def test_cancelling_closes_the_request(
-    provider: AnthropicProvider, upstream: FakeUpstream, held: Mapping[str, Any], stream: bool
+    provider: AnthropicProvider, upstream: FakeUpstream, stream: bool, held: Mapping[str, Any]
 ) -> None:
     """A cancelled wait, before the answer or within it, reaches the provider."""
-    if not stream:
-        held = {"before_headers": Action.HOLD}
     upstream.script = Script(**held)
     task = asyncio.create_task(ask(provider) if stream else provider.complete(QUESTION))
     await upstream.wait_live(1)
@@ -379,6 +249,19 @@ async def test_a_connection_is_used_again(
     for _ in range(3):
         await ask(provider)
     await provider.complete(QUESTION)
+    assert upstream.counts.connections == 1
+
+
+async def test_a_late_end_of_the_body_does_not_cost_the_connection(
+    provider: AnthropicProvider, upstream: FakeUpstream
+) -> None:
+    """The end of the body may come after the end mark: a moment is waited for it."""
+    upstream.script = Script(before_event={EVENTS_OF_THE_SCRIPT: Action.HOLD})
+    async with provider.stream(QUESTION) as batches:
+        async for batch in batches:
+            if batch[-1].usage:
+                asyncio.get_running_loop().call_soon(upstream.release)
+    await provider.models()
     assert upstream.counts.connections == 1
 
 

@@ -172,7 +172,13 @@ def test_a_refusal_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    "details", [None, {"type": "refusal", "explanation": None}, {"type": "of_the_future"}]
+    "details",
+    [
+        None,
+        {"type": "refusal", "explanation": None},
+        {"type": "refusal"},
+        {"type": "of_the_future", "explanation": "?"},
+    ],
 )
 def test_a_refusal_may_be_silent(details: JSONObject | None) -> None:
     """Without an explanation there is only the reason."""
@@ -210,8 +216,10 @@ def test_cached_tokens_are_part_of_the_prompt() -> None:
 
 
 def test_unknown_usage_is_not_zero() -> None:
-    """A server that counts nothing leads to no usage at all."""
+    """A server that counts nothing leads to no usage at all, nor to a count of thinking."""
     assert [chunk.usage for chunk in translated([start(), *end()])] == [None, None]
+    usage = completion(message(), created=CREATED)["usage"]
+    assert usage["completion_tokens_details"] == {}
 
 
 def test_the_end_mark_is_noticed() -> None:

@@ -73,7 +73,7 @@ def test_tool_results_are_first_in_one_turn_of_the_user() -> None:
             {"role": "assistant", "tool_calls": [call("{}"), call("{}", identity="call_2")]},
             {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
             {"role": "user", "content": "And?"},
-            {"role": "tool", "tool_call_id": "call_2", "content": [text("rainy")]},
+            {"role": "tool", "tool_call_id": "call_2", "content": [text("rainy"), text("")]},
         ]
     )
     assert [turn["role"] for turn in turns] == ["assistant", "user"]
@@ -145,17 +145,18 @@ def test_refusals_are_text() -> None:
     assert assistant_blocks(content=[{"type": "refusal", "refusal": "No."}]) == [text("No.")]
 
 
-def test_images_are_sent_as_bytes_or_by_address() -> None:
-    """A data URL becomes bytes with their media type, a web address stays one."""
-    inline = {"type": "image_url", "image_url": {"url": PNG, "detail": "high"}}
-    remote = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
-    assert user_blocks(inline, remote) == [
-        {
-            "type": "image",
-            "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
-        },
-        {"type": "image", "source": {"type": "url", "url": "https://example.com/cat.png"}},
-    ]
+def test_images_are_sent_as_bytes() -> None:
+    """A data URL becomes bytes with their media type."""
+    image = {"type": "image_url", "image_url": {"url": PNG, "detail": "high"}}
+    source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    assert user_blocks(image) == [{"type": "image", "source": source}]
+
+
+@pytest.mark.parametrize("url", ["https://example.com/cat.png", "http://example.com/cat.png"])
+def test_images_are_sent_by_address(url: str) -> None:
+    """Anthropic fetches what has a web address."""
+    image = {"type": "image_url", "image_url": {"url": url}}
+    assert user_blocks(image) == [{"type": "image", "source": {"type": "url", "url": url}}]
 
 
 def test_parameters_of_a_data_url_are_no_part_of_the_media_type() -> None:

@@ -13,7 +13,7 @@ from app.llm.protocol import JSONObject, ProviderRejectedError
 
 from .judges import assert_anthropic_accepts
 
-SAME_IN_BOTH = {"model", "top_p"}
+SAME_IN_BOTH = {"model"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {
     "type": "function",
@@ -128,6 +128,32 @@ def test_temperature_is_cut_to_anthropics_scale(given_: float, sent: float) -> N
     assert added(temperature=given_) == {"temperature": sent}
 
 
+@pytest.mark.parametrize(
+    ("model", "sampled"),
+    [
+        ("claude-3-haiku-20240307", True),
+        ("claude-sonnet-4-20250514", True),
+        ("claude-opus-4-1-20250805", True),
+        ("claude-haiku-4-5", True),
+        ("claude-sonnet-4-5@20250929", True),
+        ("us.anthropic.claude-opus-4-6-v1:0", True),
+        ("claude-opus-4-7", False),
+        ("claude-opus-4-10", False),
+        ("claude-sonnet-5", False),
+        ("claude-sonnet-5-5", False),
+        ("anthropic/claude-fable-5-2", False),
+        ("qwen3", True),
+    ],
+)
+def test_models_without_sampling_get_no_sampling_parameters(model: str, sampled: bool) -> None:
+    """Newer models of Anthropic refuse them, which must not fail a request that fell back."""
+    sampling = {"temperature": 0.5, "top_p": 0.9}
+    sent = translated(model=model, **sampling)
+    assert {field: sent[field] for field in sampling if field in sent} == (
+        sampling if sampled else {}
+    )
+
+
 @pytest.mark.parametrize(("stop", "sent"), [("END", ["END"]), (["A", "B"], ["A", "B"])])
 def test_stop_words_are_a_list(stop: Any, sent: list[str]) -> None:
     """One word or several become a list."""
@@ -150,85 +176,6 @@ def test_the_end_user_is_named(fields: JSONObject, user: str) -> None:
 def test_metadata_alone_is_dropped() -> None:
     """OpenAI's labels on stored completions mean nothing to Anthropic."""
     assert translated(metadata={"team": "blue"}) == PLAIN
-
-
-def test_functions_become_tools() -> None:
-    """A function's parameters are a tool's input schema; unset options stay unset."""
-    strict = {"type": "function", "function": {"name": "now", "strict": True}}
-    assert added(tools=[WEATHER, strict]) == {
-        "tools": [
-            {"name": "weather", "description": "Ask a station", "input_schema": SCHEMA},
-            {"name": "now", "strict": True, "input_schema": {"type": "object"}},
-        ]
-    }
-
-
-def test_anthropics_own_tools_are_passed_on() -> None:
-    """A tool that OpenAI does not have reaches Anthropic as it is, and so does its field."""
-    search = {"type": "web_search_20260209", "name": "web_search", "max_uses": 3}
-    cached = {"cache_control": {"type": "ephemeral"}}
-    tools = added(tools=[search, WEATHER | cached])["tools"]
-    assert tools[0] == search
-    assert tools[1]["cache_control"] == {"type": "ephemeral"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"tools": [{"type": "custom", "custom": {"name": "sql"}}]}, "custom"),
-        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "allowed_tools"),
-        ({"tool_choice": {"type": "custom", "custom": {"name": "sql"}}}, "custom"),
-    ],
-)
-def test_tools_without_a_counterpart_are_refused(fields: JSONObject, named: str) -> None:
-    """A tool that Anthropic cannot call is named, not left out."""
-    with pytest.raises(ProviderRejectedError, match=named):
-        translated(**{"tools": [WEATHER], **fields})
-
-
-@pytest.mark.parametrize(
-    ("choice", "sent"),
-    [
-        ("auto", None),
-        ("none", {"type": "none"}),
-        ("required", {"type": "any"}),
-        ({"type": "function", "function": {"name": "f"}}, {"type": "tool", "name": "f"}),
-        ({"type": "tool", "name": "f"}, {"type": "tool", "name": "f"}),
-    ],
-)
-def test_the_choice_of_a_tool_is_translated(choice: Any, sent: JSONObject | None) -> None:
-    """Each of OpenAI's choices has one of Anthropic's; auto is the default of both."""
-    assert translated(tools=[WEATHER], tool_choice=choice).get("tool_choice") == sent
-
-
-@pytest.mark.parametrize(
-    ("choice", "sent"),
-    [
-        ("auto", {"type": "auto", "disable_parallel_tool_use": True}),
-        ("required", {"type": "any", "disable_parallel_tool_use": True}),
-        ("none", {"type": "none"}),
-    ],
-)
-def test_parallel_calls_can_be_switched_off(choice: str, sent: JSONObject) -> None:
-    """Anthropic says it in the choice, where there is one to make."""
-    body = translated(tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False)
-    assert body["tool_choice"] == sent
-
-
-def test_parallel_calls_are_the_default() -> None:
-    """Allowing what is allowed says nothing."""
-    assert "tool_choice" not in translated(tools=[WEATHER], parallel_tool_calls=True)
-
-
-def test_without_tools_nothing_is_said_of_them() -> None:
-    """Anthropic refuses choices about tools that are not there."""
-    assert translated(tools=[], tool_choice="none", parallel_tool_calls=False) == PLAIN
-    assert translated(tool_choice="auto") == PLAIN
-
-
-def test_a_forced_choice_without_tools_is_anthropics_to_refuse() -> None:
-    """A contradiction is not smoothed over."""
-    assert added(tool_choice="required") == {"tool_choice": {"type": "any"}}
 
 
 def test_a_schema_for_the_answer_is_translated() -> None:

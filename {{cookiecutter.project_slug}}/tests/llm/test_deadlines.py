@@ -1,6 +1,8 @@
 """What the deadlines promise, on a virtual clock; over real sockets in test_openai_endings."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -105,6 +107,16 @@ async def test_the_callers_own_time_is_not_silence() -> None:
     assert text_of(texts) == "OneTwoThree"
 
 
+async def test_the_callers_own_time_counts_in_the_total() -> None:
+    """An answer that is not whole by then is over, though it was the reader who took the time."""
+    _, provider = under_deadlines(says("One"), says("Two"))
+    async with provider.stream(QUESTION) as answer:
+        await anext(answer)
+        await asyncio.sleep(61)
+        with pytest.raises(ProviderTimeoutError, match="total deadline of 60 s"):
+            await anext(answer)
+
+
 @pytest.mark.parametrize("turn", [[], [1.0], [ROLE]])
 async def test_an_empty_answer_is_an_answer(turn: list[Step]) -> None:
     """A stream that ends without a word ends here too, at once and without an error."""
@@ -167,3 +179,24 @@ async def test_cancelling_closes_the_stream(turn: list[Step]) -> None:
         await task
     assert inner.open == 0
     assert now() == 1.0
+
+
+async def test_a_cancel_in_the_moment_of_the_deadline_is_a_cancel() -> None:
+    """When both come at once, the caller's task still ends as cancelled."""
+    inner, provider = under_deadlines(says("One"), HANG)
+    task = asyncio.create_task(ask(provider))
+    asyncio.get_running_loop().call_at(5.0, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert now() == 5.0
+    assert inner.open == 0
+
+
+async def test_a_finished_answer_is_not_kept() -> None:
+    """No timer holds on to an answer, and its text, until a deadline that no longer matters."""
+    _, provider = under_deadlines(says("One"))
+    async with provider.stream(QUESTION) as answer:
+        kept = weakref.ref(answer)
+        del answer
+    gc.collect()
+    assert kept() is None

@@ -129,7 +129,8 @@ async def test_embeddings_are_alike_where_texts_share_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "count"), [("one text", 1), (["one", "two"], 2), ([1, 2, 3], 1), ([[1], [2, 3]], 2)]
+    ("inputs", "count"),
+    [("one text", 1), ("", 1), (["one", "two"], 2), ([1, 2, 3], 1), ([[1], [2, 3]], 2)],
 )
 async def test_every_input_has_one_embedding(inputs: object, count: int) -> None:
     """A text or a list of token numbers is one input; a list of these is as many."""

@@ -158,6 +158,13 @@ async def test_the_first_providers_failure_is_the_one_told(second: ProviderError
     assert len(two.requests) == 1
 
 
+async def test_a_fallback_that_does_not_fit_is_passed_over() -> None:
+    """A request that only the second provider calls bad may still be right for the third."""
+    one, two = one_of([BUSY], [BUSY]), two_of([REJECTED])
+    three = ScriptedProvider(ANSWER, name="two")
+    assert text_of(await ask(failover(one, two, three))) == "Hello"
+
+
 async def test_nothing_is_tried_again_after_the_first_token() -> None:
     """The caller has part of an answer: the failure ends it, and nobody else is asked."""
     one, two = one_of([says("Hel"), BUSY]), two_of()

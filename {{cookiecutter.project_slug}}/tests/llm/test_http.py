@@ -47,7 +47,9 @@ async def call(
         await endpoint.json("POST", PATH, request)
         return []
     async with endpoint.events(PATH, request | {"stream": True}) as events:
-        return [event async for batch in events for event in batch]
+        batches = [batch async for batch in events]
+    assert all(batches), "an empty batch says nothing"
+    return [event for batch in batches for event in batch]
 
 
 async def failure(
@@ -243,6 +245,34 @@ async def test_a_plain_answer_is_a_json_object(
     """Status 200 with anything but a JSON object is a broken answer."""
     upstream.script = Script(body=body)
     assert type(await failure(endpoint, streamed=False)) is BrokenStreamError
+
+
+@BOTH_WAYS
+async def test_headers_are_told_whatever_the_status(
+    client: httpx.AsyncClient, upstream: FakeUpstream, *, streamed: bool
+) -> None:
+    """`on_headers` sees each response's headers, refusals' too: they tell how the limits stand."""
+    seen: list[str] = []
+    endpoint = ProviderEndpoint(
+        client,
+        name="fake",
+        base_url=upstream.base_url,
+        headers={},
+        on_headers=lambda headers: seen.append(headers["x-ratelimit-remaining-tokens"]),
+    )
+    left = {"X-RateLimit-Remaining-Tokens": "9"}
+    upstream.queue.extend([Script(headers=left), Script(status=429, headers=left)])
+    await call(endpoint, streamed=streamed)
+    await failure(endpoint, streamed=streamed)
+    assert seen == ["9", "9"]
+
+
+async def test_events_come_in_whole_batches(
+    endpoint: ProviderEndpoint, upstream: FakeUpstream
+) -> None:
+    """However an answer is cut up on its way, each batch holds the whole events it completes."""
+    upstream.script = Script(chunk_size=1, pings=True)
+    assert [event.data for event in await call(endpoint, streamed=True)][-1] == b"[DONE]"
 
 
 async def test_an_event_without_end_is_a_broken_stream(

@@ -53,7 +53,8 @@ async def test_finished_answers_leave_their_connection_to_the_next(
     openai: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
     """Streams, plain answers and errors one after the other take a single connection."""
-    upstream.queue.extend([Script(), Script(token_interval=0.001), Script(status=429)])
+    body_ends_after_end_mark = Script(before_event={EVENTS: 0.01})
+    upstream.queue.extend([Script(), body_ends_after_end_mark, Script(status=429)])
     for _ in range(3):
         await ask_until_error(openai)
     await openai.complete(QUESTION)
@@ -67,7 +68,8 @@ async def test_an_answer_is_whole_with_its_end_mark(
 ) -> None:
     """A server that never ends the body after `[DONE]` costs its connection, not the answer."""
     upstream.script = Script(before_event={EVENTS: Action.HOLD})
-    assert text_of(await ask(openai)) == Script().text
+    async with asyncio.timeout(5):
+        assert text_of(await ask(openai)) == Script().text
     await upstream.wait_aborted(1)
 
 
@@ -80,6 +82,7 @@ async def test_leaving_early_closes_the_providers_request(
         await anext(answer)
         assert upstream.counts.live == 1
     await upstream.wait_aborted(1)
+    assert [_ async for _ in answer] == []
     upstream.script = Script()
     assert text_of(await ask(openai)) == Script().text
     assert upstream.counts.live == 0

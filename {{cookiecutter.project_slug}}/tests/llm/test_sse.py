@@ -41,7 +41,9 @@ def standard(stream: bytes) -> list[Event]:
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
-FIELDS = st.sampled_from(["data", "event", "id", "retry", "Data", "data ", " data", "", "x", "ev"])
+FIELDS = st.sampled_from(
+    ["data", "data", "event", "event", "id", "retry", "Data", "data ", " data", "", "x", "ev"]
+)
 LINES = st.one_of(
     st.builds("{}:{}".format, FIELDS, TEXT),
     st.builds("{}: {}".format, FIELDS, TEXT),
@@ -59,6 +61,9 @@ STREAMS = st.builds(
 @example(b"data: a\r\rdata: b\n\r\n\n")
 @example(BYTE_ORDER_MARK + b"data: a\n\n")
 @example(b"data\n\ndata\ndata\n\ndata:")
+@example(b"data:  a\n\n")
+@example(b"event: dropped\n\ndata: a\n\n")
+@example(b"event: used\ndata: a\n\ndata: b\n\n")
 def test_reads_every_stream_as_the_standard_does(stream: bytes) -> None:
     """A stream of any lines with any line ends yields the events that the standard says."""
     assert decode(stream) == standard(stream)
@@ -75,6 +80,7 @@ def test_a_split_changes_nothing(stream: bytes, data: st.DataObject) -> None:
 
 
 @given(STREAMS)
+@example(BYTE_ORDER_MARK + b"data: a\n\n")
 def test_one_byte_at_a_time_is_enough(stream: bytes) -> None:
     """A stream that drips in byte by byte yields the same events."""
     assert decode(*(stream[i : i + 1] for i in range(len(stream)))) == standard(stream)
@@ -99,12 +105,20 @@ def test_bytes_that_are_no_utf8_are_the_readers_business() -> None:
     assert events == [ServerSentEvent("\ufffd", b"\xff")]
 
 
-@pytest.mark.parametrize("endless", [b"data: xxxxxxx", b"xxxxxxxxxxxxx", b"data: x\n", b"data\n"])
-def test_what_an_unfinished_event_takes_is_bounded(endless: bytes) -> None:
-    """An event that never ends, in one line or in many, is refused once it passes the limit."""
+@pytest.mark.parametrize(
+    ("endless", "at_most"),
+    [
+        (b"x" * 13, 80),
+        (b"data: " + b"x" * 94, 11),
+        (b"data: " + b"x" * 94 + b"\n", 11),
+        (b"data\n", 1001),
+    ],
+)
+def test_what_an_unfinished_event_takes_is_bounded(endless: bytes, at_most: int) -> None:
+    """An event that never ends, in one line or in many, is refused as it passes the limit."""
     decoder = SSEDecoder(max_event_bytes=1000)
     with pytest.raises(EventTooLargeError, match="limit of 1000"):
-        any(decoder.feed(endless) for _ in range(2_000))
+        any(decoder.feed(endless) for _ in range(at_most))
 
 
 def test_the_bound_is_on_each_event_and_not_on_the_stream() -> None:

@@ -126,7 +126,7 @@ async def test_counts_what_is_live_and_its_peak(
         Script(token_interval=1000),
         Script(before_headers=Action.HOLD),
         Script(before_event={3: Action.HOLD}),
-        Script(tokens=3_000_000, first_token_delay=0.001),
+        Script(tokens=["x" * 20_000_000]),
     ],
     ids=["headers", "first token", "between tokens", "held", "held in mid-stream", "back-pressure"],
 )
