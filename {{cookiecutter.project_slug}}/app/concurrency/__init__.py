@@ -1,1 +1,1 @@
-"""Ceilings on calls in flight: a fair limiter, its adaptive limit, slots for a whole fleet."""
+"""Ceilings on calls in flight: a fair queue before them, and what finds or shares a limit."""

@@ -35,13 +35,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import Enum, auto
-from types import TracebackType
-from typing import Self
 
 from .fair_queue import FairQueue, rounds_for
 from .pace import Pace
-from .protocol import LimiterError, LimiterSnapshot, QueueFull, QueueTimeout
+from .protocol import LimiterError, LimiterSnapshot, QueueFull, QueueTimeout, State, Turn
 
 __all__ = [
     "ConcurrencyLimiter",
@@ -51,84 +48,6 @@ __all__ = [
     "QueueTimeout",
     "Turn",
 ]
-
-
-class _State(Enum):
-    WAITING = auto()
-    HELD = auto()
-    FAILED = auto()
-    LEFT = auto()
-
-
-class Turn:
-    """One call's place in the queue, and then its slot; made by `ConcurrencyLimiter.join`.
-
-    Enter it at once, with no await between `join` and `with`. Whoever cannot (a response object
-    that outlives the function) calls `leave` when it ends.
-    """
-
-    __slots__ = ("_deadline", "_error", "_limiter", "_loop", "_since", "_state", "_wakeup")
-
-    def __init__(self, limiter: "ConcurrencyLimiter", timeout: float) -> None:
-        self._limiter = limiter
-        self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()
-        self._deadline = self._since + timeout
-        self._state = _State.WAITING
-        self._wakeup: asyncio.Future[None] | None = None
-        self._error: QueueTimeout | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave()
-
-    @property
-    def held(self) -> bool:
-        """Whether the slot is this turn's now."""
-        return self._state is _State.HELD
-
-    @property
-    def position(self) -> int:
-        """How many turns away the slot is: 1 is next, 0 once it is held."""
-        return self._limiter._queue.position(self) if self._state is _State.WAITING else 0
-
-    async def granted(self, within: float | None = None) -> bool:
-        """Wait for the slot, `within` seconds at most: True once it is held, else False.
-
-        Raises QueueTimeout at the turn's deadline. May be called again and again.
-        """
-        left = self._deadline - self._loop.time()
-        patience = left if within is None else min(within, left)
-        if self._state is _State.WAITING and patience > 0:
-            self._wakeup = self._wakeup or self._loop.create_future()
-            await asyncio.wait((self._wakeup,), timeout=patience)
-        if self._state is _State.WAITING and patience == left:
-            self._limiter._time_out(self)
-        if self._error is not None:
-            raise self._error
-        if self._state is _State.LEFT:
-            raise RuntimeError("this turn has been left")
-        return self.held
-
-    def leave(self) -> None:
-        """Give the slot back or leave the queue; not again if called again. Never awaits."""
-        state, self._state = self._state, _State.LEFT
-        if state is _State.HELD:
-            self._limiter._take_back()
-        elif state is _State.WAITING:
-            self._limiter._abandon(self)
-
-    def _become(self, state: _State, error: QueueTimeout | None = None) -> None:
-        self._state, self._error = state, error
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
 
 
 class ConcurrencyLimiter:
@@ -154,7 +73,7 @@ class ConcurrencyLimiter:
         self._pace = Pace()
         self._pause: asyncio.TimerHandle | None = None
         self._in_flight = 0
-        self._waited_seconds = 0.0
+        self._waited = 0.0
         self._counts = Counter[str]()
 
     @property
@@ -184,14 +103,14 @@ class ConcurrencyLimiter:
         """
         rounds_for(cost, weight)  # a bad value is an error now, not first under load
         turn = Turn(self, self._queue_timeout if timeout is None else timeout)
-        if self._can_grant and not self._queue:
+        if self._can_grant:  # then nobody waits: see `_admit`
             self._grant(turn)
             return turn
         self._check_room(key)
         if not self._queue:
-            self._pace.restart(turn._since)
+            self._pace.restart(turn.joined_at)
         self._queue.push(turn, key, cost=cost, weight=weight)
-        if self._least_wait(turn) >= turn._deadline - turn._since:
+        if self._least_wait(turn) >= turn.deadline - turn.joined_at:
             self._queue.remove(turn)
             raise self._shed_turn(turn)
         return turn
@@ -221,9 +140,9 @@ class ConcurrencyLimiter:
             until = max(until, self._pause.when())
             self._pause.cancel()
         self._pause = loop.call_at(until, self._resume, loop)
-        for turn in [turn for turn in self._queue if turn._deadline <= until]:
+        for turn in [turn for turn in self._queue if turn.deadline <= until]:
             self._queue.remove(turn)
-            turn._become(_State.FAILED, self._shed_turn(turn))
+            turn.become(State.FAILED, self._shed_turn(turn))
 
     def snapshot(self) -> LimiterSnapshot:
         """Return the state and the counts."""
@@ -236,7 +155,7 @@ class ConcurrencyLimiter:
             shed=self._counts["shed"],
             timed_out=self._counts["timed_out"],
             abandoned=self._counts["abandoned"],
-            waited_seconds=self._waited_seconds,
+            waited=self._waited,
         )
 
     @property
@@ -244,28 +163,34 @@ class ConcurrencyLimiter:
         return self._in_flight < self._limit and self._pause is None
 
     def _admit(self) -> None:
-        """Give free slots to those whose turn it is; past its deadline nobody gets one."""
+        """Give all free slots to those whose turn it is; past its deadline nobody gets one.
+
+        Called whenever there may be more free slots, so that free slots and waiters never meet.
+        """
         while self._queue and self._can_grant:
             turn = self._queue.pop()
-            if turn._loop.time() <= turn._deadline:
-                self._pace.count_turn(turn._loop.time(), self._limit)
+            if turn.now() <= turn.deadline:
+                self._pace.count_turn(turn.now(), self._limit)
                 self._grant(turn)
             else:
                 self._fail_overdue(turn)
 
     def _grant(self, turn: Turn) -> None:
         self._in_flight += 1
-        self._waited_seconds += turn._loop.time() - turn._since
-        turn._become(_State.HELD)
+        self._waited += turn.now() - turn.joined_at
+        turn.become(State.HELD)
 
-    def _take_back(self) -> None:
-        self._in_flight -= 1
-        self._counts["released"] += 1
-        self._admit()
+    def _left(self, turn: Turn, state: State) -> None:
+        if state is State.HELD:
+            self._in_flight -= 1
+            self._counts["released"] += 1
+            self._admit()
+        elif state is State.WAITING:
+            self._queue.remove(turn)
+            self._counts["abandoned"] += 1
 
-    def _abandon(self, turn: Turn) -> None:
-        self._queue.remove(turn)
-        self._counts["abandoned"] += 1
+    def _position(self, turn: Turn) -> int:
+        return self._queue.position(turn)
 
     def _time_out(self, turn: Turn) -> None:
         self._queue.remove(turn)
@@ -273,15 +198,15 @@ class ConcurrencyLimiter:
 
     def _fail_overdue(self, turn: Turn) -> None:
         self._counts["timed_out"] += 1
-        wait = turn._deadline - turn._since
+        wait = turn.deadline - turn.joined_at
         message = f"no slot of {self._limit} came free within {wait:g} s"
-        turn._become(_State.FAILED, QueueTimeout(message, self._retry_after(turn._loop.time())))
+        turn.become(State.FAILED, QueueTimeout(message, self._retry_after(turn.now())))
 
     def _shed_turn(self, turn: Turn) -> QueueTimeout:
         self._counts["shed"] += 1
-        wait = turn._deadline - turn._since
+        wait = turn.deadline - turn.joined_at
         message = f"no slot of {self._limit} can come free within {wait:g} s"
-        return QueueTimeout(message, self._retry_after(turn._loop.time()))
+        return QueueTimeout(message, self._retry_after(turn.now()))
 
     def _check_room(self, key: str) -> None:
         queued, under_key = len(self._queue), self._queue.waiting(key)
@@ -297,19 +222,17 @@ class ConcurrencyLimiter:
     def _least_wait(self, turn: Turn) -> float:
         """Return the seconds that a newcomer will wait at the very least, as far as is known."""
         if self._pause is not None:
-            return self._pause.when() - turn._since
-        now, patience = turn._since, turn._deadline - turn._since
+            return self._pause.when() - turn.joined_at
+        now, patience = turn.joined_at, turn.deadline - turn.joined_at
         bound = self._pace.sure_wait(len(self._queue), now, self._limit)
         if bound < patience:  # the whole queue can make it: no need to look up the position
             return 0.0
-        return self._pace.sure_wait(turn.position, now, self._limit)
+        return self._pace.sure_wait(self._queue.position(turn), now, self._limit)
 
     def _retry_after(self, now: float) -> float:
-        """Return the end of the pause, or when all who wait have had their turn or given up."""
         if self._pause is not None:
             return max(1.0, self._pause.when() - now)
-        drained = self._pace.expected_wait(len(self._queue), now)
-        return max(1.0, min(self._queue_timeout, drained or self._queue_timeout))
+        return self._pace.retry_after(len(self._queue), now, at_most=self._queue_timeout)
 
     def _resume(self, loop: asyncio.AbstractEventLoop) -> None:
         self._pause = None

@@ -30,9 +30,13 @@ class Pace:
             self._turns /= 2
             self._since += (now - self._since) / 2
 
-    def expected_wait(self, places: int, now: float) -> float | None:
-        """Estimate the seconds that so many turns take; None if nothing is known yet."""
-        return places * (now - self._since) / self._turns if self._turns else None
+    def retry_after(self, places: int, now: float, *, at_most: float) -> float:
+        """Estimate the seconds until so many waiters have had their turns or given up; 1 or more.
+
+        By `at_most` all have given up; as long as nothing is known of the pace, that is the answer.
+        """
+        expected = places * (now - self._since) / self._turns if self._turns else at_most
+        return max(1.0, min(expected, at_most))
 
     def sure_wait(self, places: int, now: float, slots: int) -> float:
         """Return the seconds that so many turns take at the very least; 0 without evidence."""

@@ -1,7 +1,13 @@
-"""What a limiter says to its callers: its refusals, and its numbers for metrics."""
+"""The caller's side of a limiter: a turn, the ways to be refused, and numbers for metrics.
 
+Needs the standard library only.
+"""
+
+import asyncio
 from dataclasses import dataclass
-from typing import ClassVar
+from enum import Enum, auto
+from types import TracebackType
+from typing import ClassVar, Protocol, Self
 
 
 class LimiterError(Exception):
@@ -30,6 +36,99 @@ class QueueTimeout(LimiterError):  # noqa: N818
     type = "queue_timeout"
 
 
+class State(Enum):
+    """Where a call is on its way through a limiter."""
+
+    WAITING = auto()
+    HELD = auto()
+    FAILED = auto()
+    LEFT = auto()
+
+
+class Turn:
+    """One call's place in the queue, and then its slot; made by `ConcurrencyLimiter.join`.
+
+    Enter it at once, with no await between `join` and `with`. Whoever cannot (a response object
+    that outlives the function) calls `leave` when it ends. Whether the slot is held is written
+    here, and nowhere else: the task that waits is only woken to look.
+    """
+
+    __slots__ = ("_error", "_limiter", "_loop", "_state", "_wakeup", "deadline", "joined_at")
+
+    def __init__(self, limiter: "TurnKeeper", timeout: float) -> None:
+        self._limiter = limiter
+        self._loop = asyncio.get_running_loop()
+        self._state = State.WAITING
+        self._error: QueueTimeout | None = None
+        self._wakeup: asyncio.Future[None] | None = None
+        self.joined_at = self.now()
+        self.deadline = self.joined_at + timeout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    @property
+    def held(self) -> bool:
+        """Whether the slot is this turn's now."""
+        return self._state is State.HELD
+
+    @property
+    def position(self) -> int:
+        """How many turns away the slot is: 1 is next, 0 once it is held."""
+        return self._limiter._position(self) if self._state is State.WAITING else 0
+
+    async def granted(self, within: float | None = None) -> bool:
+        """Wait for the slot, `within` seconds at most: True once it is held, else False.
+
+        Raises QueueTimeout at the turn's deadline. May be called again and again.
+        """
+        left = self.deadline - self.now()
+        patience = left if within is None else min(within, left)
+        if self._state is State.WAITING and patience > 0:
+            self._wakeup = self._wakeup or self._loop.create_future()
+            await asyncio.wait((self._wakeup,), timeout=patience)
+        if self._state is State.WAITING and patience == left:
+            self._limiter._time_out(self)
+        if self._error is not None:
+            raise self._error
+        if self._state is State.LEFT:
+            raise RuntimeError("this turn has been left")
+        return self.held
+
+    def leave(self) -> None:
+        """Give the slot back or leave the queue; not again if called again. Never awaits."""
+        state, self._state = self._state, State.LEFT
+        self._limiter._left(self, state)
+
+    def become(self, state: State, error: QueueTimeout | None = None) -> None:
+        """Take the limiter's word, and wake the task that waits."""
+        self._state, self._error = state, error
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def now(self) -> float:
+        """Return the time of the turn's event loop, in seconds."""
+        return self._loop.time()
+
+
+class TurnKeeper(Protocol):
+    """What a turn asks of its limiter, and nobody else does."""
+
+    def _position(self, turn: Turn) -> int: ...
+
+    def _time_out(self, turn: Turn) -> None: ...
+
+    def _left(self, turn: Turn, state: State) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class LimiterSnapshot:
     """A limiter's state now, and its counts since it was made.
@@ -48,8 +147,8 @@ class LimiterSnapshot:
     shed: int
     timed_out: int
     abandoned: int
-    waited_seconds: float
-    """Queue wait of all calls that got a slot, added up."""
+    waited: float
+    """Seconds that the calls which got a slot had waited for it, added up."""
 
     @property
     def granted(self) -> int:

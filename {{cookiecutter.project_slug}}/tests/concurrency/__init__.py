@@ -1,1 +1,1 @@
-"""Tests of the ceilings; all but the fleet's run in virtual time."""
+"""Tests of the ceilings on calls in flight."""

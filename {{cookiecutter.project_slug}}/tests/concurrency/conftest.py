@@ -1,4 +1,4 @@
-"""The tests of this folder run on a virtual clock; `fleet`, which needs a server, does not."""
+"""The tests of this folder run on a virtual clock."""
 
 import asyncio
 from collections.abc import Callable, Mapping

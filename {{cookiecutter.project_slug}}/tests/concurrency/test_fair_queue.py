@@ -174,6 +174,27 @@ def test_a_canceled_expensive_item_is_not_charged() -> None:
     assert queue.position("cheap") == 1
 
 
+def test_a_forecast_breaks_ties_as_pop_does() -> None:
+    """Of two turns in the same round, the lane that has just been served comes second."""
+    queue: FairQueue[str] = FairQueue()
+    queue.push("a0", "a", cost=0.5)
+    queue.push("a1", "a", cost=1.0)
+    queue.push("b0", "b", cost=1.5)
+    assert [queue.position(item) for item in ("a0", "b0", "a1")] == [1, 2, 3]
+    queue.pop()
+    assert [queue.position(item) for item in ("b0", "a1")] == [1, 2]
+
+
+def test_rounds_are_counted_anew_when_nobody_waits() -> None:
+    """So that small costs are told apart however much has been served before."""
+    queue: FairQueue[str] = FairQueue()
+    queue.push("huge", cost=1e17)
+    queue.pop()
+    queue.push("two", "a", cost=2.0)
+    queue.push("one", "b", cost=1.0)
+    assert queue.pop() == "one"
+
+
 @pytest.mark.parametrize(
     ("cost", "weight"), [(0, 1), (-1, 1), (1, 0), (1, -1), (float("inf"), 1), (1, float("nan"))]
 )

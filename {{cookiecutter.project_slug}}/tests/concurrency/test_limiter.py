@@ -54,6 +54,17 @@ async def test_granted_looks_again_after_so_many_seconds() -> None:
     assert answers == [(False, 1.0), (False, 2.0), (True, 2.5)]
 
 
+async def test_several_tasks_may_wait_for_one_turn() -> None:
+    """All of them are woken with the slot."""
+    calls = limiter()
+    with calls.join() as first, calls.join() as turn:
+        waiting = [asyncio.create_task(turn.granted()) for _ in range(2)]
+        await asyncio.sleep(1.0)
+        first.leave()
+        assert await asyncio.gather(*waiting) == [True, True]
+        assert asyncio.get_running_loop().time() == 1.0
+
+
 async def test_a_full_queue_refuses() -> None:
     """Beyond `max_queue` waiters there is QueueFull, which names the figures and a time."""
     calls = limiter(max_queue=2)
@@ -209,6 +220,23 @@ async def test_weight_buys_turns_and_cost_uses_them_up() -> None:
     assert [served.count(key) for key in "hld"] == [8, 4, 2]
 
 
+async def test_slot_queues_by_key_cost_and_weight() -> None:
+    """It passes on all that `join` takes: dearer ones later, heavier ones earlier."""
+    calls = limiter()
+    served: list[str] = []
+
+    async def call(key: str, cost: float, weight: float) -> None:
+        async with calls.slot(key, cost=cost, weight=weight):
+            served.append(key)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold(calls))
+        group.create_task(call("dear", cost=9.0, weight=1.0))
+        group.create_task(call("usual", cost=4.0, weight=1.0))
+        group.create_task(call("heavy", cost=9.0, weight=3.0))
+    assert served == ["heavy", "usual", "dear"]
+
+
 async def test_a_late_slot_is_not_wasted_on_a_waiter_past_its_deadline() -> None:
     """A waiter that is stuck elsewhere beyond its deadline is passed over."""
     calls = limiter(queue_timeout=5.0)
@@ -255,4 +283,4 @@ async def test_a_snapshot_tells_state_and_history() -> None:
     state = calls.snapshot()
     assert (state.limit, state.in_flight, state.queued) == (1, 0, 0)
     assert (state.granted, state.released, state.refused, state.abandoned) == (2, 2, 1, 1)
-    assert state.waited_seconds == 2.0
+    assert state.waited == 2.0

@@ -1,0 +1,1 @@
+"""Tests of the slots that a fleet shares, on a real server."""
