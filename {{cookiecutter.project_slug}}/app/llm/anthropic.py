@@ -3,7 +3,8 @@
 Requests and answers are translated from and to OpenAI's format (`anthropic_request.py`,
 `anthropic_answer.py`); this adapter finds the end mark and the errors.
 
-Needs: the three other `anthropic_*.py`, `http.py`, `sse.py` and `protocol.py` beside it.
+Needs: `anthropic_request.py`, `anthropic_answer.py` and `http.py` with what they need, `sse.py`
+and `protocol.py` beside it.
 Source: https://platform.claude.com/docs/en/api/messages
 """
 

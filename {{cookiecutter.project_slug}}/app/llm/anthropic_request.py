@@ -58,7 +58,7 @@ def messages_request(request: JSONObject, *, default_max_tokens: int) -> JSONObj
             **_tools(given),
             **_output(given),
         }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ProviderRejectedError(f"not a chat body in OpenAI's format: {error!r}") from error
 
 

@@ -50,6 +50,8 @@ class OpenAIProvider:
 
     `api_key` may be empty for a local server that asks for none. `on_headers` is called with
     the headers of each response: they tell how the account's rate limits stand.
+    `renames_max_tokens` sends it as `max_completion_tokens`: OpenAI's own newer models take only
+    that, many compatible servers only the former.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class OpenAIProvider:
         api_key: str = "",
         name: str = "openai",
         on_headers: OnHeaders | None = None,
+        renames_max_tokens: bool = False,
     ) -> None:
         self.name = name
+        self._renames_max_tokens = renames_max_tokens
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = ProviderEndpoint(
             client, name=name, base_url=base_url, headers=headers, on_headers=on_headers
@@ -71,7 +75,7 @@ class OpenAIProvider:
     async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
         """Open a streamed completion; see `Provider.stream`."""
         options = {**(request.get("stream_options") or {}), "include_usage": True}
-        body = {**request, "stream": True, "stream_options": options}
+        body = {**self._named_as_asked(request), "stream": True, "stream_options": options}
         async with (
             self._endpoint.events("/chat/completions", body) as events,
             aclosing(self._chunks(events)) as chunks,
@@ -112,10 +116,16 @@ class OpenAIProvider:
         kind = next(known, ProviderUnavailableError)
         return self._endpoint.error(kind, "failed to answer", details)
 
+    def _named_as_asked(self, request: JSONObject) -> JSONObject:
+        if not self._renames_max_tokens or "max_tokens" not in request:
+            return request
+        rest = {key: value for key, value in request.items() if key != "max_tokens"}
+        return {"max_completion_tokens": request["max_tokens"], **rest}
+
     async def complete(self, request: JSONObject) -> JSONObject:
         """Ask for a whole completion; see `Provider.complete`."""
-        body = {key: value for key, value in request.items() if key != "stream_options"}
-        body["stream"] = False
+        body = {**self._named_as_asked(request), "stream": False}
+        body.pop("stream_options", None)
         answer = await self._endpoint.json("POST", "/chat/completions", body)
         if answer.get("error"):  # some proxies say so under status 200
             raise self._error(answer["error"])

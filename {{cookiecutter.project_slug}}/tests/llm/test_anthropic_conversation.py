@@ -172,6 +172,7 @@ def test_parameters_of_a_data_url_are_no_part_of_the_media_type() -> None:
         "data:image/svg+xml,<svg/>",
         "data:image/png;base64",
         "image/png;base64,AA==",
+        "blob:image/png;base64,AA==",
         "",
     ],
 )

@@ -163,7 +163,17 @@ async def test_an_event_that_makes_no_sense_is_broken(
         await ask(provider)
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"oops", b'{"content":[{}]}', b'{"data":[{}]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"[]",
+        b"oops",
+        b'{"content":null,"data":null}',
+        b'{"content":["text"],"data":["claude"]}',
+        b'{"content":[{}],"data":[{"id":"claude","created_at":"yesterday"}]}',
+    ],
+)
 async def test_a_plain_answer_that_makes_no_sense_is_broken(
     provider: AnthropicProvider, upstream: FakeUpstream, body: bytes
 ) -> None:

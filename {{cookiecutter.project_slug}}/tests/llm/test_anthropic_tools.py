@@ -24,10 +24,12 @@ def translated(**fields: Any) -> JSONObject:
 def test_functions_become_tools() -> None:
     """A function's parameters are a tool's input schema; unset options stay unset."""
     strict = {"type": "function", "function": {"name": "now", "strict": True}}
-    assert translated(tools=[WEATHER, strict]) == {
+    unset = {"name": "today", "description": None, "strict": None, "parameters": None}
+    assert translated(tools=[WEATHER, strict, {"type": "function", "function": unset}]) == {
         "tools": [
             {"name": "weather", "description": "Ask a station", "input_schema": SCHEMA},
             {"name": "now", "strict": True, "input_schema": {"type": "object"}},
+            {"name": "today", "input_schema": {"type": "object"}},
         ]
     }
 
@@ -92,7 +94,7 @@ def test_parallel_calls_are_the_default() -> None:
 def test_without_tools_nothing_is_said_of_them() -> None:
     """Anthropic refuses choices about tools that are not there."""
     assert translated(tools=[], tool_choice="none", parallel_tool_calls=False) == {}
-    assert translated(tool_choice="auto") == {}
+    assert translated(tool_choice="auto", parallel_tool_calls=False) == {}
 
 
 def test_a_forced_choice_without_tools_is_anthropics_to_refuse() -> None:

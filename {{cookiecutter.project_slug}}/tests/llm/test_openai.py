@@ -50,6 +50,21 @@ async def test_a_request_goes_out_with_all_its_fields(
     assert plain == QUESTION | special | {"stream": False}
 
 
+async def test_openai_itself_is_told_the_limit_by_its_newer_name(
+    client: httpx.AsyncClient, openai: OpenAIProvider, upstream: FakeUpstream
+) -> None:
+    """Its newer models refuse `max_tokens`; a compatible server gets what the client sent."""
+    newer = OpenAIProvider(client, base_url=upstream.base_url, renames_max_tokens=True)
+    for provider in (newer, openai):
+        await ask(provider, QUESTION | {"max_tokens": 5})
+        await provider.complete(QUESTION | {"max_tokens": 5})
+    limits = [
+        request.json.keys() & {"max_tokens", "max_completion_tokens"}
+        for request in upstream.requests
+    ]
+    assert limits == [{"max_completion_tokens"}] * 2 + [{"max_tokens"}] * 2
+
+
 async def test_the_key_is_sent_and_no_key_is_no_header(
     client: httpx.AsyncClient, openai: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
