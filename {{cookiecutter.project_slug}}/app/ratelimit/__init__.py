@@ -1,0 +1,1 @@
+"""Sliding windows over requests and tokens: reserve an estimate, settle what was used."""

@@ -1,0 +1,85 @@
+"""How many tokens a chat request may cost: what a reservation asks for.
+
+The estimate is the prompt's, guessed from its length, plus all the output that the request
+allows (`max_tokens`, for each of its `n` answers). With `max_tokens` sent to the provider the
+output part is an upper bound; settling replaces both parts by what was really used.
+
+The guess is four ASCII characters or three other UTF-8 bytes to a token, in some microseconds a
+message. Measured against tiktoken 0.14, too high (+) or too low (-):
+
+                          o200k_base   cl100k_base
+    English prose            +24 %        +24 %
+    Chinese prose            +31 %         -1 %
+    Python code               +7 %         +8 %
+    Markdown                  -4 %         -4 %
+    JSON                      -6 %         -7 %
+
+Dense text has more tokens than guessed: hexadecimal 2.3 times as many, base64 2.9 times.
+`python -m tests.ratelimit.measure_estimate english='docs/*.txt' code='app/**/*.py'` measures
+texts of your own; `exact_estimate` counts with a real tokenizer.
+
+Needs: the standard library.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+ASCII_PER_TOKEN = 4
+BYTES_PER_TOKEN = 3
+PER_MESSAGE = 4
+"""Role and delimiters (OpenAI cookbook, "How to count tokens with tiktoken")."""
+PER_ANSWER = 3
+"""What primes the answer (same source)."""
+PER_ATTACHMENT = 765
+"""An image of 1024 x 1024 in full detail (OpenAI, "Images and vision"); also for other parts."""
+
+
+def estimate_text(text: str) -> int:
+    """Guess the tokens of a text by its length."""
+    plain = len(text.encode("ascii", "ignore"))
+    other = len(text.encode("utf-8", "surrogatepass")) - plain
+    return -(-plain // ASCII_PER_TOKEN) - (-other // BYTES_PER_TOKEN)
+
+
+def estimate_tokens(
+    request: Mapping[str, Any],
+    *,
+    default_max_tokens: int,
+    count: Callable[[str], int] = estimate_text,
+) -> int:
+    """Return the most tokens that a chat request in OpenAI's format may cost.
+
+    `default_max_tokens` counts where the request sets no maximum; send it to the provider then.
+    """
+    allowed = request.get("max_completion_tokens") or request.get("max_tokens")
+    answers = request.get("n") or 1
+    return estimate_prompt(request, count) + (allowed or default_max_tokens) * answers
+
+
+def estimate_prompt(request: Mapping[str, Any], count: Callable[[str], int] = estimate_text) -> int:
+    """Return the tokens of the messages, tools and schemas of a chat request."""
+    total = PER_ANSWER
+    for message in request.get("messages") or ():
+        rest = {key: part for key, part in message.items() if key not in {"role", "content"}}
+        total += PER_MESSAGE + _content(message.get("content"), count) + _data(rest, count)
+    wanted = {
+        key: request[key] for key in ("tools", "functions", "response_format") if key in request
+    }
+    return total + _data(wanted, count)
+
+
+def _content(content: object, count: Callable[[str], int]) -> int:
+    if isinstance(content, str):
+        return count(content)
+    parts = content if isinstance(content, list) else []
+    return sum(_part(part, count) for part in parts)
+
+
+def _part(part: object, count: Callable[[str], int]) -> int:
+    text = part.get("text") if isinstance(part, dict) else part
+    return count(text) if isinstance(text, str) else PER_ATTACHMENT
+
+
+def _data(data: Mapping[str, Any], count: Callable[[str], int]) -> int:
+    return count(json.dumps(data, ensure_ascii=False)) if data else 0
