@@ -1,0 +1,39 @@
+"""Serve: `python -m app`, with HOST, PORT and WORKERS from the environment.
+
+It is uvicorn with the options that this service needs. Any ASGI server can run
+`app.main:create_app` as a factory.
+"""
+
+import signal
+import sys
+
+import uvicorn
+
+from app.settings import load_settings
+from app.telemetry.logs import configure_logging
+
+AFTER_DRAIN = 3
+"""Seconds uvicorn waits for connections once the service has drained on its own."""
+
+
+def main() -> None:
+    """Run the server until it is told to stop; a clean stop exits with 0."""
+    settings = load_settings()
+    configure_logging(settings.log_level)  # for the parent of several workers
+    # uvicorn raises the signal again after its shutdown: that is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=AFTER_DRAIN,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The HTTP edge: routes, admission, and errors as statuses."""

@@ -1,0 +1,91 @@
+"""`POST /chat`: an answer as a stream of typed events.
+
+`queued` {"position"} while it waits for its turn, `token` {"text"} for each piece of the answer,
+`usage` {"prompt_tokens", "completion_tokens"}, and at the end `done` {"finish_reason"} or
+`error` {"type", "message", "retry_after"?}, never silence.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from app.api.admission import Admission, AdmissionDep
+from app.api.responses import opened_relay
+from app.llm.protocol import JSONObject
+from app.streaming import chat_events
+
+POSITION_INTERVAL = 1.0
+"""Seconds between two looks at the queue: each step of it would be news for everybody in it."""
+
+router = APIRouter(tags=["chat"])
+
+
+class Message(BaseModel):
+    """One turn of the conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatRequest(BaseModel):
+    """A question with what was said before it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    model: str | None = None
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+
+    def for_provider(self) -> JSONObject:
+        """Return the same as an OpenAI chat body."""
+        return self.model_dump(exclude_none=True)
+
+
+@router.post("/chat")
+async def chat(
+    question: ChatRequest, request: Request, admission: AdmissionDep
+) -> EventSourceResponse:
+    """Stream the answer as events; a refusal before the first one has its own status."""
+    relay = await opened_relay(
+        _events(question.for_provider(), admission),
+        encode_error=chat_events.error,
+        request=request,
+        admission=admission,
+    )
+    interval = admission.services.settings.ping_interval
+    return EventSourceResponse(relay, ping=interval, ping_message_factory=_ping)
+
+
+def _ping() -> ServerSentEvent:
+    return ServerSentEvent(comment="ping", sep="\n")
+
+
+async def _events(question: JSONObject, admission: Admission) -> AsyncGenerator[bytes]:
+    async for position in _positions(admission):
+        yield chat_events.queued(position)
+    async for chunks in await admission.open(question):
+        admission.meter.watch(chunks)
+        tokens = b"".join(chat_events.token(chunk.text) for chunk in chunks if chunk.text)
+        if tokens:
+            yield tokens
+    await admission.release()
+    usage = admission.meter.usage
+    done = chat_events.done(admission.meter.finish_reason)
+    yield (chat_events.usage(usage) if usage else b"") + done
+
+
+async def _positions(admission: Admission) -> AsyncGenerator[int]:
+    """Wait for the turn; tell the place in the queue at once, then whenever it has changed."""
+    turn = admission.join()
+    told, patience = 0, 0.0
+    while not await turn.granted(within=patience):
+        if turn.position != told:
+            told = turn.position
+            yield told
+        patience = POSITION_INTERVAL

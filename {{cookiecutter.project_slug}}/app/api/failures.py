@@ -1,0 +1,110 @@
+"""From an error to a response: the one place that knows HTTP statuses.
+
+Every refusal has the same body, in the shape of OpenAI's errors:
+`{"error": {"type", "message", "code", "param", "retry_after"?}}`.
+"""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app.concurrency.limiter import LimiterError
+from app.errors import DOMAIN_ERRORS, DrainingError, UnauthorizedError, describe
+from app.llm import protocol as llm
+from app.ratelimit.header_fields import rate_limit_fields
+from app.ratelimit.protocol import CostAboveLimit, RateLimited, RateLimitError
+from app.streaming.openai_events import error_body
+from app.telemetry.access import REQUEST_ID
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx' code for a client that left; it stands in logs only."""
+
+STATUSES: dict[type[Exception], int] = {
+    UnauthorizedError: status.HTTP_401_UNAUTHORIZED,
+    CostAboveLimit: status.HTTP_413_CONTENT_TOO_LARGE,
+    RateLimitError: status.HTTP_429_TOO_MANY_REQUESTS,
+    LimiterError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    DrainingError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    llm.ProviderRateLimitedError: status.HTTP_429_TOO_MANY_REQUESTS,
+    llm.ProviderOverloadedError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    llm.ProviderTimeoutError: status.HTTP_504_GATEWAY_TIMEOUT,
+    llm.ProviderRejectedError: status.HTTP_422_UNPROCESSABLE_CONTENT,
+    llm.ProviderError: status.HTTP_502_BAD_GATEWAY,
+}
+
+HTTP_ERROR_TYPES = {
+    status.HTTP_400_BAD_REQUEST: "invalid_request",
+    status.HTTP_404_NOT_FOUND: "not_found",
+    status.HTTP_405_METHOD_NOT_ALLOWED: "method_not_allowed",
+    status.HTTP_413_CONTENT_TOO_LARGE: "too_large",
+}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every failure of `app` in the one shape."""
+    for kind in DOMAIN_ERRORS:
+        app.exception_handler(kind)(_domain_error)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(ClientDisconnect)(_client_left)
+    app.exception_handler(Exception)(_defect)
+
+
+def status_of(error: Exception) -> int:
+    """Find the status of an error, by the nearest of its classes that has one."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+async def _domain_error(_: Request, error: Exception) -> Response:
+    code = status_of(error)
+    structlog.contextvars.bind_contextvars(error=type(error).__name__)
+    return _refusal(code, describe(error), _headers_of(error))
+
+
+def _headers_of(error: Exception) -> dict[str, str]:
+    if isinstance(error, UnauthorizedError):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, RateLimited):
+        return rate_limit_fields(error.standings, retry_after=error.retry_after)
+    return {}
+
+
+async def _invalid(_: Request, error: RequestValidationError) -> Response:
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"][1:])  # the first is "body"
+    if problem["type"] == "json_invalid":  # it has an offset there
+        field = ""
+    message = f"{field}: {problem['msg']}" if field else problem["msg"]
+    told = {"type": "invalid_request", "message": message, "param": field or None}
+    return _refusal(status.HTTP_422_UNPROCESSABLE_CONTENT, told)
+
+
+async def _http_error(_: Request, error: HTTPException) -> Response:
+    told = {"type": HTTP_ERROR_TYPES.get(error.status_code, "http_error"), "message": error.detail}
+    return _refusal(error.status_code, told, error.headers)
+
+
+async def _client_left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _defect(_: Request, error: Exception) -> Response:
+    # Starlette answers defects from outside of the middleware that gives responses their id.
+    request_id = {REQUEST_ID: structlog.contextvars.get_contextvars()["request_id"]}
+    return _refusal(status.HTTP_500_INTERNAL_SERVER_ERROR, describe(error), request_id)
+
+
+def _refusal(
+    code: int, told: dict[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    response = JSONResponse(error_body(told), status_code=code, headers=headers)
+    if "retry_after" in told:
+        response.headers["Retry-After"] = str(ceil(told["retry_after"]))
+    return response

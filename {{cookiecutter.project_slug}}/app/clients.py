@@ -1,0 +1,112 @@
+"""Who may ask, by which key, and on which terms."""
+
+import hashlib
+import hmac
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+NAME = re.compile(r"[\w.-]+")
+KEY = re.compile("[!-~]+")
+"""What a header field can carry as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one client is granted: its share of the queue, and its limits if they are its own."""
+
+    weight: float = 1.0
+    requests: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Somebody who asks: a key's name, or an address where the service is open."""
+
+    name: str
+    terms: Terms = Terms()
+
+
+class Keyring:
+    """The keys that are let in; none means that everybody is.
+
+    Kept as digests, so that no dump or log of this object shows a key.
+    """
+
+    def __init__(self, keys: Mapping[str, SecretStr], terms: Mapping[str, Terms]) -> None:
+        self._clients = [
+            (_digest(key.get_secret_value()), Client(name, terms.get(name, Terms())))
+            for name, key in keys.items()
+        ]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key is asked for."""
+        return not self._clients
+
+    def client_with(self, key: str) -> Client | None:
+        """Find the client with this key.
+
+        Every key is compared, each in constant time, so that the time taken says nothing.
+        """
+        given = _digest(key)
+        matching = [c for digest, c in self._clients if hmac.compare_digest(digest, given)]
+        return matching[0] if matching else None
+
+
+def parse_key(entry: str) -> tuple[str, str]:
+    """Read `name:key`; ValueError, without the key in it, where it is something else."""
+    name, _, key = entry.partition(":")
+    if not (KEY.fullmatch(key) and NAME.fullmatch(name)):
+        raise ValueError(
+            "each entry should be name:key, the name of letters, digits, - _ . "
+            "and the key of ASCII without blanks"
+        )
+    return name, key
+
+
+def parse_keys(entries: Iterable[str]) -> dict[str, str]:
+    """Read entries of `name:key`; ValueError where a name or a key occurs twice."""
+    pairs = [parse_key(entry) for entry in entries]
+    names, keys = {name for name, _ in pairs}, {key for _, key in pairs}
+    if not len(names) == len(keys) == len(pairs):
+        raise ValueError("each name and each key should occur once")
+    return dict(pairs)
+
+
+def parse_terms(entry: str) -> tuple[str, Terms]:
+    """Read `name:weight=2:requests=100:tokens=50000`; ValueError says what is wrong."""
+    name, *terms = entry.split(":")
+    given = dict(term.partition("=")[::2] for term in terms)
+    if not given or not given.keys() <= READ_TERM.keys():
+        known = ", ".join(READ_TERM)
+        raise ValueError(f"each entry should be a name with {known}, as alice:weight=2:tokens=9000")
+    return name, Terms(**{term: READ_TERM[term](value) for term, value in given.items()})
+
+
+def _positive_int(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(f"{text} should be at least 1")
+    return int(text)
+
+
+def _positive_float(text: str) -> float:
+    if not 0 < float(text) < math.inf:
+        raise ValueError(f"{text} should be above 0")
+    return float(text)
+
+
+READ_TERM: dict[str, Callable[[str], Any]] = {
+    "weight": _positive_float,
+    "requests": _positive_int,
+    "tokens": _positive_int,
+}
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,72 @@
+"""The tree of domain errors: everything the service may say no with.
+
+    LimiterError              app.concurrency: no slot
+    ├── QueueFull
+    └── QueueTimeout
+    ProviderError             app.llm: the provider failed; its tree is in app.llm.protocol
+    RateLimitError            app.ratelimit: over a budget
+    ├── RateLimited
+    └── CostAboveLimit
+    ServiceError              here: the service itself refuses
+    ├── UnauthorizedError
+    └── DrainingError
+
+Each has a `type`, its name on the wire, and `retry_after`, the seconds after which trying
+again makes sense, or None. The packages that people copy bring their own errors,
+so there is no common base class; DOMAIN_ERRORS names the roots.
+`app.api.failures` gives each its HTTP status.
+"""
+
+from typing import Any
+
+from app.concurrency.limiter import LimiterError
+from app.llm.protocol import ProviderError, ProviderOverloadedError, ProviderRateLimitedError
+from app.ratelimit.protocol import RateLimitError
+
+
+class ServiceError(Exception):
+    """The service itself refuses."""
+
+    type = "service_error"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DrainingError(ServiceError):
+    """The service is shutting down; another instance, or the next, will answer."""
+
+    type = "draining"
+
+
+class UnauthorizedError(ServiceError):
+    """The client sent no key, or one that is not known."""
+
+    type = "unauthorized"
+
+
+DOMAIN_ERRORS = (LimiterError, ProviderError, RateLimitError, ServiceError)
+LATER_MAY_HELP = (
+    LimiterError, DrainingError, ProviderOverloadedError, ProviderRateLimitedError,
+)  # fmt: skip
+DEFAULT_RETRY_AFTER = 5.0
+"""Seconds, where trying again later may help and nobody said when."""
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """Return what a client is told: `type`, `message`, and `retry_after` in seconds if any.
+
+    An error outside the tree is a defect of the service: its message stays in the log.
+    """
+    if not isinstance(error, DOMAIN_ERRORS):
+        return {"type": "internal_error", "message": "the service failed to answer"}
+    told: dict[str, Any] = {"type": error.type, "message": str(error)}
+    if error.retry_after is not None:
+        told["retry_after"] = error.retry_after
+    elif isinstance(error, LATER_MAY_HELP):
+        told["retry_after"] = DEFAULT_RETRY_AFTER
+    if isinstance(error, ProviderError):
+        said = {"code": error.code, "param": error.param}
+        told |= {name: value for name, value in said.items() if value is not None}
+    return told

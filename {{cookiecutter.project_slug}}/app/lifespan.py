@@ -1,0 +1,89 @@
+"""The composition root: what exists, in which order it opens, and that it closes.
+
+Everything with a life of its own is built here once a process and handed to the
+requests as typed lifespan state. It closes in reverse order, also what was
+open already when a later part failed to open.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypedDict
+
+import httpx
+from fastapi import FastAPI
+
+from app.clients import Keyring
+from app.concurrency.adaptive import AdaptiveCeiling
+from app.concurrency.limiter import ConcurrencyLimiter
+from app.drain import Drain
+from app.estimates import Estimate, open_estimate
+from app.http import build_http_client
+from app.limits import RateLimits, limits_in_process
+from app.llm.protocol import Provider
+from app.providers import build_provider
+from app.settings import Settings
+from app.shared_limits import limits_on_redis  # optional: redis_rate_limiter
+from app.telemetry.metrics import Metrics
+
+SPARE_CONNECTIONS = 8
+"""Beyond the ceiling: connections that are closing still count in the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What requests are served with."""
+
+    settings: Settings
+    drain: Drain
+    http: httpx.AsyncClient
+    limiter: ConcurrencyLimiter
+    limits: RateLimits
+    estimate: Estimate
+    provider: Provider
+    keyring: Keyring
+    metrics: Metrics
+
+
+class LifespanState(TypedDict):
+    """The state that each request carries."""
+
+    services: Services
+
+
+def lifespan_of(
+    settings: Settings,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[LifespanState]]:
+    """Build the lifespan of a service with these settings."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
+        async with AsyncExitStack() as stack:
+            yield {"services": await open_services(settings, stack)}
+
+    return lifespan
+
+
+async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
+    """Open everything in order; `stack` closes it."""
+    http = await stack.enter_async_context(
+        build_http_client(
+            max_connections=settings.llm_max_concurrency + SPARE_CONNECTIONS,
+            connect_timeout=settings.llm_timeout_connect,
+        )
+    )
+    limiter = ConcurrencyLimiter(
+        settings.llm_max_concurrency,
+        max_queue=settings.llm_max_queue,
+        queue_timeout=settings.llm_queue_timeout,
+    )
+    metrics = Metrics(limiter)
+    limits = limits_in_process(settings)
+    limits = await limits_on_redis(limits, settings, stack, metrics)  # optional: redis_rate_limiter
+    ceiling = AdaptiveCeiling(limiter, maximum=settings.llm_max_concurrency)
+    provider = build_provider(settings, http, ceiling=ceiling, limits=limits)
+    drain = Drain(settings.drain_timeout)
+    await stack.enter_async_context(drain.listening())
+    estimate = await open_estimate(settings, stack)
+    keyring = Keyring(settings.api_keys, settings.client_terms)
+    return Services(settings, drain, http, limiter, limits, estimate, provider, keyring, metrics)

@@ -1,0 +1,34 @@
+"""The application: routes, error handlers, middleware.
+
+    uvicorn --factory app.main:create_app
+
+Importing this module does no work.
+"""
+
+from fastapi import FastAPI
+
+from app import __title__, __version__
+from app.api import chat, failures, health, openai
+from app.api.body_limit import BodyLimit
+from app.api.page import router as page_router  # optional: web_page
+from app.api.send_timeout import SendTimeout
+from app.lifespan import lifespan_of
+from app.settings import Settings, load_settings
+from app.telemetry.access import RequestLog
+from app.telemetry.logs import configure_logging
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the service; without `settings` they are read from the environment."""
+    settings = settings or load_settings()
+    configure_logging(settings.log_level)
+    app = FastAPI(title=__title__, version=__version__, lifespan=lifespan_of(settings))
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(SendTimeout, seconds=settings.send_timeout)
+    app.add_middleware(RequestLog)
+    failures.add_handlers(app)
+    app.include_router(chat.router)
+    app.include_router(openai.router)
+    app.include_router(health.router)
+    app.include_router(page_router)  # optional: web_page
+    return app

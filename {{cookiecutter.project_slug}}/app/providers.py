@@ -1,0 +1,76 @@
+"""Which providers answer: the settings' list, each under its deadlines, as one."""
+
+from collections.abc import Callable
+
+import httpx
+
+from app.limits import RateLimits
+from app.llm.anthropic import AnthropicProvider
+from app.llm.deadlines import DeadlineProvider, Deadlines
+from app.llm.echo import EchoProvider
+from app.llm.failover import FailoverProvider
+from app.llm.feedback import Ceiling, FeedbackProvider
+from app.llm.http import OnHeaders
+from app.llm.openai import OpenAIProvider
+from app.llm.protocol import Provider
+from app.settings import OPENAI_URL, ProviderName, Settings
+
+
+def build_provider(
+    settings: Settings, client: httpx.AsyncClient, *, ceiling: Ceiling, limits: RateLimits
+) -> Provider:
+    """Build the providers of LLM_PROVIDER, in its order of fallback, on the shared client.
+
+    `ceiling` hears how each bears its load, `limits` what the first says of its own rate limits.
+    """
+    deadlines = Deadlines(
+        first_token=settings.llm_timeout_first_token,
+        idle=settings.llm_timeout_idle,
+        total=settings.llm_timeout_total,
+    )
+    first, *others = settings.llm_provider  # the tier is the first's: others say nothing of it
+    adapters = [BUILDERS[first](settings, client, limits.hear)]
+    adapters += [BUILDERS[name](settings, client, None) for name in others]
+    providers: list[Provider] = [DeadlineProvider(adapter, deadlines) for adapter in adapters]
+    if settings.llm_adaptive:
+        providers = [FeedbackProvider(provider, ceiling) for provider in providers]
+    return FailoverProvider(providers, models=settings.models)
+
+
+def _echo(settings: Settings, _: httpx.AsyncClient, __: OnHeaders | None) -> Provider:
+    return EchoProvider(
+        first_token_delay=settings.echo_first_token_delay,
+        token_interval=settings.echo_token_interval,
+        token_count=settings.echo_token_count,
+    )
+
+
+def _openai(
+    settings: Settings, client: httpx.AsyncClient, on_headers: OnHeaders | None
+) -> Provider:
+    return OpenAIProvider(
+        client,
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key.get_secret_value(),
+        renames_max_tokens=settings.openai_base_url == OPENAI_URL,
+        on_headers=on_headers,
+    )
+
+
+def _anthropic(
+    settings: Settings, client: httpx.AsyncClient, on_headers: OnHeaders | None
+) -> Provider:
+    return AnthropicProvider(
+        client,
+        base_url=settings.anthropic_base_url,
+        api_key=settings.anthropic_api_key.get_secret_value(),
+        on_headers=on_headers,
+    )
+
+
+Builder = Callable[[Settings, httpx.AsyncClient, OnHeaders | None], Provider]
+BUILDERS: dict[ProviderName, Builder] = {
+    "echo": _echo,
+    "openai": _openai,
+    "anthropic": _anthropic,
+}

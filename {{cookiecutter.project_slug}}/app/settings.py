@@ -1,0 +1,168 @@
+"""Every environment variable, once.
+
+Read from the environment and from `.env`; an empty value counts as not set.
+Nothing else in the service reads the environment: what a part needs is passed in.
+"""
+
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    PositiveFloat,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.clients import Terms, parse_keys, parse_terms
+from app.redis_url import RedisUrl  # optional: redis_rate_limiter
+
+ProviderName = Literal["echo", "openai", "anthropic"]
+OPENAI_URL = "https://api.openai.com/v1"
+ANTHROPIC_URL = "https://api.anthropic.com"
+DEFAULT_MODELS: dict[str, str] = {
+    "echo": "echo",
+    "openai": "gpt-5.4-mini",
+    "anthropic": "claude-sonnet-5-5",
+}
+
+
+class Settings(BaseSettings):
+    """The service's configuration; times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    max_body_bytes: int = Field(20 * 1024 * 1024, ge=1)
+    drain_timeout: float = Field(25, ge=0)
+    ping_interval: PositiveFloat = 15
+    send_timeout: PositiveFloat = 30
+
+    llm_provider: Annotated[tuple[ProviderName, ...], NoDecode, Field(min_length=1)] = ("echo",)
+    llm_model: Annotated[tuple[str, ...], NoDecode] = ()
+    openai_api_key: SecretStr = SecretStr("")
+    openai_base_url: str = OPENAI_URL
+    anthropic_api_key: SecretStr = SecretStr("")
+    anthropic_base_url: str = ANTHROPIC_URL
+
+    llm_max_concurrency: int = Field(20, ge=1)
+    llm_max_queue: int = Field(200, ge=0)
+    llm_queue_timeout: PositiveFloat = 30
+    llm_timeout_connect: PositiveFloat = 5
+    llm_timeout_first_token: PositiveFloat = 60
+    llm_timeout_idle: PositiveFloat = 30
+    llm_timeout_total: PositiveFloat = 600
+
+    llm_adaptive: bool = True
+    llm_max_tokens: int = Field(4096, ge=1)
+
+    rate_limit_requests: int | None = Field(None, ge=1)
+    rate_limit_tokens: int | None = Field(None, ge=1)
+    rate_limit_window: PositiveFloat = 60
+    client_rate_limit_requests: int | None = Field(None, ge=1)
+    client_rate_limit_tokens: int | None = Field(None, ge=1)
+    tiktoken_encoding: str | None = None
+    redis_url: RedisUrl | None = None  # optional: redis_rate_limiter
+
+    api_keys: Annotated[dict[str, SecretStr], NoDecode] = {}
+    client_terms: Annotated[dict[str, Terms], NoDecode] = {}
+
+    echo_first_token_delay: float = Field(0.3, ge=0)
+    echo_token_interval: float = Field(0.03, ge=0)
+    echo_token_count: int | None = Field(None, ge=1)
+
+    @field_validator("llm_provider", "llm_model", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return _parts(value)
+        return value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: object) -> object:
+        return parse_keys(_parts(value)) if isinstance(value, str) else value
+
+    @field_validator("client_terms", mode="before")
+    @classmethod
+    def _parse_terms(cls, value: object) -> object:
+        return dict(map(parse_terms, _parts(value))) if isinstance(value, str) else value
+
+    @field_validator("openai_base_url", "anthropic_base_url")
+    @classmethod
+    def _is_http_url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("should start with http:// or https://")
+        return value
+
+    @field_validator("tiktoken_encoding")
+    @classmethod
+    def _tiktoken_is_installed(cls, value: str | None) -> str | None:
+        if value is not None and find_spec("tiktoken") is None:
+            raise ValueError("tiktoken is not installed: uv sync --extra tiktoken")
+        return value
+
+    @model_validator(mode="after")
+    def _keys_are_there(self) -> Self:
+        needs_key = {
+            "openai": (self.openai_base_url == OPENAI_URL, self.openai_api_key),
+            "anthropic": (self.anthropic_base_url == ANTHROPIC_URL, self.anthropic_api_key),
+        }
+        for provider in self.llm_provider:
+            at_the_vendor, key = needs_key.get(provider, (False, None))
+            if at_the_vendor and not (key and key.get_secret_value()):
+                name = f"{provider.upper()}_API_KEY"
+                raise ValueError(f"{name} is missing; LLM_PROVIDER={provider} needs it")
+        return self
+
+    @model_validator(mode="after")
+    def _one_model_per_provider(self) -> Self:
+        if len(self.llm_model) > len(self.llm_provider):
+            raise ValueError("LLM_MODEL names more models than LLM_PROVIDER names providers")
+        return self
+
+    @model_validator(mode="after")
+    def _terms_are_somebodys(self) -> Self:
+        if strangers := sorted(self.client_terms.keys() - self.api_keys.keys()):
+            raise ValueError(f"CLIENT_TERMS has terms for {strangers}, API_KEYS has no such name")
+        return self
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The model of each provider: LLM_MODEL in the order of LLM_PROVIDER, else a default."""
+        named = dict(zip(self.llm_provider, self.llm_model, strict=False))
+        return {name: named.get(name, DEFAULT_MODELS[name]) for name in self.llm_provider}
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def load_settings(**values: Any) -> Settings:  # noqa: ANN401
+    """Read the settings; a bad value ends the program with one line that names the variable."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SystemExit(f"Bad settings: {_in_one_line(error)}") from None
+
+
+def _in_one_line(error: ValidationError) -> str:
+    return "; ".join(map(_problem, error.errors(include_url=False)))
+
+
+def _problem(error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:  # a rule over several variables, which names them itself
+        return message
+    name = str(error["loc"][0])
+    is_secret = any(part in name for part in ("key", "url", "terms"))  # or may be by mistake
+    return f"{name.upper()}{'' if is_secret else '={!r}'.format(error['input'])}: {message}"

@@ -1,0 +1,39 @@
+"""The same budgets, kept on Redis for all processes together."""
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import structlog
+
+from app.limits import RateLimits
+from app.ratelimit.fallback import FallbackRateLimiter
+from app.ratelimit.redis_client import connect
+from app.ratelimit.redis_window import RedisRateLimiter
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+async def limits_on_redis(
+    limits: RateLimits,
+    settings: Settings,
+    stack: AsyncExitStack,
+    metrics: Metrics,
+) -> RateLimits:
+    """Keep `limits` on the server of REDIS_URL; without one they stay in this process.
+
+    `metrics` tells whether the server is lost and this process decides alone.
+    """
+    if settings.redis_url is None:
+        log.warning("REDIS_URL is not set: each process keeps its share of the rate limits")
+        return limits
+    client = connect(settings.redis_url.get_secret_value())
+    await stack.enter_async_context(client)
+    shared = await stack.enter_async_context(RedisRateLimiter(client))
+    limiter = await stack.enter_async_context(
+        FallbackRateLimiter(
+            shared, processes=settings.workers, on_change=metrics.rate_limits_degraded
+        )
+    )
+    return replace(limits, limiter=limiter, processes=1)

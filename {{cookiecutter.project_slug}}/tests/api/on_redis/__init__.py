@@ -1,0 +1,1 @@
+"""Limits shared over a real server, through the HTTP edge."""

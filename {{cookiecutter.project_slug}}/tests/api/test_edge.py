@@ -1,0 +1,139 @@
+"""The HTTP edge: what is no good question gets one shape of answer, whatever is wrong with it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.service import COMPLETION, EMBEDDING, QUESTION, at_upstream, error_of, serve
+from tests.upstream import FakeUpstream
+
+JSON = {"content-type": "application/json"}
+NO_QUESTION: list[tuple[str, Any, str | None]] = [
+    ("/chat", {}, "messages"),
+    ("/chat", {"messages": []}, "messages"),
+    ("/chat", {"messages": [{"role": "user"}]}, "messages.0.content"),
+    ("/chat", {"messages": [{"role": "robot", "content": ""}]}, "messages.0.role"),
+    ("/chat", {**QUESTION, "temperature": 9}, "temperature"),
+    ("/chat", {**QUESTION, "max_tokens": 0}, "max_tokens"),
+    ("/chat", {**QUESTION, "temperatur": 1}, "temperatur"),
+    ("/chat", [], None),
+    ("/v1/chat/completions", {"model": "m"}, "messages"),
+    ("/v1/chat/completions", {**COMPLETION, "messages": "hello"}, "messages"),
+    ("/v1/chat/completions", {**COMPLETION, "messages": []}, "messages"),
+    ("/v1/chat/completions", {**COMPLETION, "stream": "perhaps"}, "stream"),
+    ("/v1/embeddings", {"model": "m"}, "input"),
+]
+NO_JSON = [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"messages": [{"role": "\\ud800"}]}']
+
+
+@pytest.mark.parametrize(("path", "body", "field"), NO_QUESTION)
+async def test_invalid_body_is_422_and_names_the_field(
+    upstream: FakeUpstream, path: str, body: Any, field: str | None
+) -> None:
+    """A bad body is refused with the field that is wrong, before the provider hears of it."""
+    async with serve(**at_upstream(upstream)) as service:
+        response = await service.client.post(path, json=body)
+    error = error_of(response)
+    assert (response.status_code, error["type"]) == (422, "invalid_request")
+    assert error["param"] == field
+    assert error["message"].startswith(field or "Input should be")
+    assert upstream.counts.received == 0
+
+
+@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/embeddings"])
+async def test_body_that_is_no_json_is_invalid_too(upstream: FakeUpstream, path: str) -> None:
+    """What cannot be read as JSON is as invalid as what makes no sense."""
+    async with serve(**at_upstream(upstream)) as service:
+        for body in NO_JSON:
+            response = await service.client.post(path, content=body, headers=JSON)
+            assert response.status_code in {400, 422}
+            assert error_of(response)["type"] == "invalid_request"
+            assert error_of(response)["param"] in {None, "messages.0.role", "input"}
+    assert upstream.counts.received == 0
+
+
+@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/embeddings"])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_too_large_body_is_413(path: str, announced: bool) -> None:
+    """A body over the limit is refused, whether its length is announced or it goes on and on."""
+    body = b'{"messages": [' + b" " * 2000 + b"]}"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 100):
+            yield body[start : start + 100]
+
+    async with serve(max_body_bytes=1000) as service:
+        content = body if announced else pieces()
+        response = await service.client.post(path, content=content, headers=JSON)
+        assert response.status_code == 413
+        assert error_of(response)["type"] == "too_large"
+        assert "1000 bytes" in error_of(response)["message"]
+        assert (await service.client.post("/chat", json=QUESTION)).status_code == 200
+
+
+async def test_announced_body_is_refused_unread() -> None:
+    """Who announces too large a body need not send it to be refused."""
+    head = b"POST /chat HTTP/1.1\r\nhost: x\r\ncontent-length: 1001\r\n\r\n"
+    async with serve(max_body_bytes=1000) as service:
+        reader, writer = await asyncio.open_connection(service.host, service.port)
+        writer.write(head)
+        assert await reader.readline() == b"HTTP/1.1 413 Content Too Large\r\n"
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("POST", "/v1/nowhere", 404, "not_found"),
+        ("GET", "/chat", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+        ("OPTIONS", "/chat", 405, "method_not_allowed"),
+    ],
+)
+async def test_no_such_thing(method: str, path: str, status: int, kind: str) -> None:
+    """An unknown path or method is refused in the one shape."""
+    async with serve() as service:
+        response = await service.client.request(method, path)
+    assert (response.status_code, error_of(response)["type"]) == (status, kind)
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/readyz", 200), ("/chat", 405)])
+async def test_head_has_no_body(path: str, status: int) -> None:
+    """HEAD answers with headers alone, also on the probes, and the connection stays usable."""
+    async with serve() as service:
+        response = await service.client.head(path)
+        assert (response.status_code, response.content) == (status, b"")
+        assert (await service.client.get("/livez")).json() == {"status": "alive"}
+
+
+async def test_probes() -> None:
+    """A service that runs is alive, and ready for traffic."""
+    async with serve() as service:
+        assert (await service.client.get("/livez")).json() == {"status": "alive"}
+        assert (await service.client.get("/readyz")).json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/chat", QUESTION),
+        ("/v1/chat/completions", COMPLETION),
+        ("/v1/embeddings", EMBEDDING),
+        ("/nowhere", {}),
+        ("/chat", {}),
+    ],
+)
+async def test_request_id_comes_back(path: str, body: dict[str, Any]) -> None:
+    """Every response carries a request id: the caller's where it is short and plain."""
+    async with serve() as service:
+        ids = {}
+        for given in (b"ab-12:x/=", b"x" * 129, b"a b", "é".encode(), b""):
+            headers = {b"X-Request-ID": given}
+            response = await service.client.post(path, json=body, headers=headers)
+            ids[given] = response.headers["x-request-id"].encode()
+    assert {given for given, received in ids.items() if given == received} == {b"ab-12:x/="}
+    assert len(set(ids.values())) == len(ids)

@@ -1,0 +1,52 @@
+"""What every test runs under."""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from app.settings import Settings
+from tests.upstream import FakeUpstream
+
+FOREIGN_PREFIXES = ("OPENAI_", "ANTHROPIC_", "UVICORN_")
+FOREIGN_VARIABLES = {"WEB_CONCURRENCY", "FORCE_COLOR", "NO_COLOR"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks() -> Iterator[BlockBuster]:
+    """Raise where the service blocks its event loop: sleep, file I/O, a blocking socket."""
+    with blockbuster_ctx("app") as blockbuster:
+        # Paths of source files in tracebacks: absolute already, so no system call is made.
+        blockbuster.functions["os.path.abspath"].can_block_in("structlog/tracebacks.py", "extract")
+        yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own settings, keys and proxies out of the tests."""
+    ours = {name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if (
+            name.upper() in ours | FOREIGN_VARIABLES
+            or name.upper().startswith(FOREIGN_PREFIXES)
+            or name.lower().endswith("_proxy")
+        ):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back what a service under test did to the process' logging."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """Provide a fake provider; set its `script` or fill its `queue`."""
+    async with FakeUpstream() as upstream:
+        yield upstream

@@ -1,0 +1,233 @@
+"""The service under test: a real uvicorn on a real socket, in the test's own event loop.
+
+    async with serve(llm_max_concurrency=2) as service:
+        response = await service.client.post("/chat", json=...)
+
+Real sockets, because an ASGI test client buffers whole responses and knows no disconnects.
+"""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import uvicorn
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.lifespan import Services
+from app.main import create_app
+from app.settings import Settings
+from tests.upstream import FakeUpstream
+
+QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "How are you?"}]}
+COMPLETION: dict[str, Any] = {**QUESTION, "model": "gpt-fake"}
+EMBEDDING: dict[str, Any] = {"model": "embed-fake", "input": "How are you?"}
+LOCALHOST = "127.0.0.1"
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""All is plain HTTP here, and loading certificates takes longer than most tests."""
+SERVICE_KEY = "sk-secret-of-the-service"
+PATIENCE = 5.0
+"""Seconds until a wait gives up and the test fails; nothing but a defect takes so long."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of `/chat`, as its client sees it."""
+
+    name: str
+    data: dict[str, Any]
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    """Wait until `holds`, for what announces no change; AssertionError if it never does."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not holds():  # noqa: ASYNC110 -- no event is set for it
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        raise AssertionError(f"not reached in {PATIENCE:g} s") from None
+
+
+async def events_of(response: httpx.Response) -> AsyncGenerator[Event]:
+    """Decode the events of `/chat`; comments are passed over."""
+    # Not by aiter_lines: it takes U+2028 for the end of a line, which SSE does not.
+    received = b""
+    async for piece in response.aiter_bytes():
+        *whole, received = (received + piece).split(b"\n\n")
+        for name, data in (block.split(b"\n", 1) for block in whole if block[:1] != b":"):
+            yield Event(
+                name.removeprefix(b"event: ").decode(), json.loads(data.removeprefix(b"data: "))
+            )
+    assert not received, f"the response ended in the middle of an event: {received!r}"
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """Return what a refusal says; every refusal has this one shape, in OpenAI's words."""
+    assert response.is_error, response
+    assert response.headers["content-type"] == "application/json"
+    assert response.json().keys() == {"error"}
+    error: dict[str, Any] = response.json()["error"]
+    assert error.keys() - {"retry_after"} == {"type", "message", "code", "param"}
+    assert ("retry_after" in error) == ("retry-after" in response.headers)
+    return error
+
+
+def text_of(events: list[Event]) -> str:
+    """Put the answer's text together."""
+    return "".join(event.data["text"] for event in events if event.name == "token")
+
+
+def at_upstream(upstream: FakeUpstream, **values: Any) -> dict[str, Any]:
+    """Return settings for a service whose provider is `upstream`, under a ceiling that stays."""
+    return {
+        "llm_adaptive": False,
+        "llm_provider": "openai",
+        "openai_base_url": upstream.base_url,
+        "openai_api_key": SERVICE_KEY,
+        **values,
+    }
+
+
+class StrictServer(uvicorn.Server):
+    """A uvicorn that says when it has started, and fails if a request outlives its test."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Serve until told to stop."""
+        await self.on_tick(0)
+        self.ready.set()
+        await self.stopping.wait()
+
+    async def shutdown(self, sockets: object = None) -> None:  # noqa: ARG002
+        """Stop as uvicorn does, but wait for what is open instead of cancelling it."""
+        for server in self.servers:
+            server.close()
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        await eventually(lambda: not self.server_state.connections | self.server_state.tasks)
+        await self.lifespan.shutdown()
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A running service: its parts, a client of its HTTP API, and one of OpenAI's."""
+
+    host: str
+    port: int
+    server: StrictServer
+    client: httpx.AsyncClient
+    openai: AsyncOpenAI
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def services(self) -> Services:
+        """What the lifespan opened."""
+        services: Services = self.server.lifespan.state["services"]
+        return services
+
+    def use(self, **parts: Any) -> None:
+        """Swap parts of the service, for the requests to come."""
+        self.server.lifespan.state["services"] = replace(self.services, **parts)
+
+    @property
+    def in_flight(self) -> int:
+        """How many slots are held."""
+        return self.services.limiter.snapshot().in_flight
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait for a slot."""
+        return self.services.limiter.snapshot().queued
+
+    @property
+    def back_pressured(self) -> bool:
+        """Whether a client reads so slowly that the service cannot send."""
+        return any(
+            isinstance(connection, HttpToolsProtocol) and connection.flow.write_paused
+            for connection in self.server.server_state.connections
+        )
+
+    async def idle(self) -> None:
+        """Wait until every slot is free, nobody waits, and every request has ended."""
+        await eventually(
+            lambda: self.in_flight == self.queued == len(self.server.server_state.tasks) == 0
+        )
+
+    @asynccontextmanager
+    async def asking(self, path: str, body: object) -> AsyncIterator[None]:
+        """Ask, and hang up on leaving, wherever the answer is by then."""
+        task = asyncio.create_task(self.client.post(path, json=body))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def chat(self, **question: Any) -> list[Event]:
+        """Ask `/chat` and return all events of the answer."""
+        async with self.stream(**question) as events:
+            return [event async for event in events]
+
+    @asynccontextmanager
+    async def stream(self, **question: Any) -> AsyncIterator[AsyncIterator[Event]]:
+        """Ask `/chat` and read the events as they come; to leave early is to hang up."""
+        request = self.client.stream("POST", "/chat", json=QUESTION | question)
+        async with request as response, aclosing(events_of(response)) as events:
+            assert response.status_code == 200, await response.aread()
+            yield events
+
+
+@asynccontextmanager
+async def serve(**values: Any) -> AsyncIterator[RunningService]:
+    """Run the service with these settings on a port of its own; stop it on leaving."""
+    pace = {"echo_first_token_delay": 0, "echo_token_interval": 0}
+    settings = Settings(**{"_env_file": None, **pace, **values})
+    server = StrictServer(uvicorn.Config(create_app(settings), log_config=None))
+    listener = socket.create_server((LOCALHOST, 0), backlog=1024)
+    port = listener.getsockname()[1]
+    url = f"http://{LOCALHOST}:{port}"
+    async with (
+        running(server, listener),
+        http_client(url) as client,
+        DefaultAsyncHttpxClient(verify=NO_CERTIFICATES, trust_env=False) as openai_client,
+    ):
+        openai = AsyncOpenAI(
+            api_key="of-the-client",
+            base_url=f"{url}/v1",
+            max_retries=0,
+            http_client=openai_client,
+        )
+        yield RunningService(LOCALHOST, port, server, client, openai)
+
+
+def http_client(url: str) -> httpx.AsyncClient:
+    """Build a client with as many connections as a test wants."""
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(base_url=url, limits=limits, verify=NO_CERTIFICATES, trust_env=False)
+
+
+@asynccontextmanager
+async def running(server: StrictServer, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve on `listener`; however the block ends, so does the server."""
+    # No TaskGroup: it would wrap a failed assertion into a group.
+    serving = asyncio.create_task(server.serve([listener]))
+    await server.ready.wait()
+    try:
+        yield
+    finally:
+        server.stopping.set()
+        await serving

@@ -1,0 +1,1 @@
+"""From events to the bytes of a response."""

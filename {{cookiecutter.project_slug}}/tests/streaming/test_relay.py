@@ -1,0 +1,164 @@
+"""The relay: every stream that has begun ends with words, and whoever waits can be told."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from io import StringIO
+
+import pytest
+
+from app.errors import DrainingError
+from app.llm.protocol import BrokenStreamError
+from app.streaming.relay import Relay
+from app.telemetry.logs import configure_logging
+
+DRAINING = DrainingError("stopping")
+
+
+@pytest.fixture(autouse=True)
+def logged() -> StringIO:
+    """Log into a buffer."""
+    stream = StringIO()
+    configure_logging("INFO", stream)
+    return stream
+
+
+def encode(error: Exception) -> bytes:
+    """Encode an error as its class's name."""
+    return f"error {type(error).__name__}".encode()
+
+
+def relay_of(events: AsyncGenerator[bytes]) -> Relay:
+    """Relay these events."""
+    return Relay(events, encode_error=encode)
+
+
+async def failing_after(count: int, error: Exception) -> AsyncGenerator[bytes]:
+    """Say something so many times, then fail."""
+    for _ in range(count):
+        yield b"event"
+    raise error
+
+
+async def silent_after(count: int) -> AsyncGenerator[bytes]:
+    """Say something so many times, then nothing any more."""
+    for _ in range(count):
+        yield b"event"
+    await asyncio.Event().wait()
+
+
+async def whole(count: int) -> AsyncGenerator[bytes]:
+    """Say something so many times."""
+    for _ in range(count):
+        yield b"event"
+
+
+async def test_passes_events_on() -> None:
+    """What comes in goes out, once and in order."""
+    relay = relay_of(whole(3))
+    await relay.open()
+    assert [event async for event in relay] == [b"event"] * 3
+
+
+async def test_opening_waits_for_the_first_event_only() -> None:
+    """The relay is open as soon as there is one event to send."""
+    relay = relay_of(silent_after(1))
+    await relay.open()
+    assert await anext(relay) == b"event"
+
+
+async def test_failure_before_the_first_event_is_raised() -> None:
+    """What fails until then can still have a status of its own."""
+    relay = relay_of(failing_after(0, BrokenStreamError("cut")))
+    with pytest.raises(BrokenStreamError):
+        await relay.open()
+
+
+@pytest.mark.parametrize("error", [BrokenStreamError("cut"), ZeroDivisionError(), TimeoutError()])
+async def test_failure_after_that_is_the_last_event(error: Exception) -> None:
+    """Whatever it is, foreseen or not, it becomes the event that ends the stream."""
+    relay = relay_of(failing_after(1, error))
+    await relay.open()
+    assert await anext(relay) == b"event"
+    assert await anext(relay) == f"error {type(error).__name__}".encode()
+    with pytest.raises(StopAsyncIteration):
+        await anext(relay)
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(BrokenStreamError("cut"), "info"), (ZeroDivisionError(), "error")]
+)
+async def test_only_a_defect_is_an_error_in_the_log(
+    logged: StringIO, error: Exception, level: str
+) -> None:
+    """What was foreseen is a line; what was not is an error with its traceback."""
+    relay = relay_of(failing_after(1, error))
+    await relay.open()
+    assert [await anext(relay) for _ in range(2)]
+    (line,) = map(json.loads, logged.getvalue().splitlines())
+    assert (line["level"], "exception" in line) == (level, level == "error")
+
+
+async def test_interruption_ends_a_wait() -> None:
+    """A stream that waits when it is interrupted ends at once, with the reason as its event."""
+    relay = relay_of(silent_after(1))
+    await relay.open()
+    await anext(relay)
+    rest = asyncio.create_task(anext(relay))
+    await asyncio.sleep(0)
+    relay.interrupt(DRAINING)
+    async with asyncio.timeout(5):
+        assert await rest == b"error DrainingError"
+    with pytest.raises(StopAsyncIteration):
+        await anext(relay)
+
+
+async def test_interruption_while_the_client_reads() -> None:
+    """A stream that is being sent when it is interrupted ends with the next event."""
+    relay = relay_of(whole(3))
+    await relay.open()
+    assert await anext(relay) == b"event"
+    relay.interrupt(DRAINING)
+    assert await anext(relay) == b"error DrainingError"
+    with pytest.raises(StopAsyncIteration):
+        await anext(relay)
+
+
+async def test_interruption_before_the_first_event_is_raised() -> None:
+    """Who still waits for the first event is refused with the reason."""
+    relay = relay_of(silent_after(0))
+    opening = asyncio.create_task(relay.open())
+    await asyncio.sleep(0)
+    relay.interrupt(DRAINING)
+    with pytest.raises(DrainingError):
+        async with asyncio.timeout(5):
+            await opening
+
+
+async def test_cancellation_is_no_failure() -> None:
+    """A consumer that is cancelled, as when its client goes, is cancelled: no event is made."""
+    relay = relay_of(silent_after(1))
+    await relay.open()
+    await anext(relay)
+    rest = asyncio.create_task(anext(relay))
+    await asyncio.sleep(0)
+    rest.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rest
+
+
+async def test_closing_closes_the_events() -> None:
+    """A relay that is closed half-way has closed what it relays."""
+    closed = False
+
+    async def events() -> AsyncGenerator[bytes]:
+        nonlocal closed
+        try:
+            yield b"event"
+        finally:
+            closed = True
+
+    relay = relay_of(events())
+    await relay.open()
+    await relay.aclose()
+    assert closed

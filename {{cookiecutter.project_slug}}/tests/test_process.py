@@ -1,0 +1,146 @@
+"""The service as a process: how it starts, and that it stops without cutting anybody off."""
+
+import asyncio
+import json
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from app.drain import SAME_STOP
+from tests.process import PYTHON, SERVE, ServiceProcess, run, start_service
+from tests.service import COMPLETION, PATIENCE, QUESTION, Event, at_upstream, error_of, events_of
+from tests.upstream import Action, FakeUpstream, Script
+
+UVICORN = (PYTHON, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", "0")
+HELD = Script(tokens=2, before_event={2: Action.HOLD})
+WITHOUT_WORK = """
+import logging, sys, threading
+done = []
+def note(event, arguments):
+    if event.startswith("socket."):
+        done.append(event)
+    if event == "open" and "/app/" in str(arguments[0]) and ".py" not in str(arguments[0]):
+        done.append(arguments[0])
+sys.addaudithook(note)
+import app.main
+assert not done, done
+assert threading.active_count() == 1, threading.enumerate()
+assert not logging.getLogger().handlers
+"""
+
+
+def environment(upstream: FakeUpstream, **values: object) -> dict[str, str]:
+    """Return the variables of a service whose provider is `upstream`."""
+    settings = at_upstream(upstream, **values)
+    return {name.upper(): str(value) for name, value in settings.items()}
+
+
+@pytest.mark.parametrize("command", [SERVE, UVICORN], ids=["python -m app", "uvicorn"])
+async def test_bad_setting_ends_the_start(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A bad value ends the start with one line that names the variable, and a failure's code."""
+    code, stdout, stderr = await run(tmp_path, *command, LLM_MAX_QUEUE="many")
+    assert code != 0
+    assert stdout == ""
+    (line,) = stderr.splitlines()
+    assert "LLM_MAX_QUEUE" in line
+
+
+async def test_importing_does_no_work(tmp_path: Path) -> None:
+    """Importing the application opens nothing, starts nothing, and reads no settings."""
+    assert await run(tmp_path, PYTHON, "-c", WITHOUT_WORK, LLM_MAX_QUEUE="many") == (0, "", "")
+
+
+async def test_open_stream_ends_whole(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """After SIGTERM what is open goes on to its end, and new work is told to go elsewhere."""
+    upstream.script = HELD
+    async with start_service(tmp_path, **environment(upstream)) as process:
+        async with process.client.stream("POST", "/chat", json=QUESTION) as response:
+            events = events_of(response)
+            assert await anext(events) == Event("token", {"text": " token0"})
+            process.signal(signal.SIGTERM)
+            await until_draining(process)
+            refused = await process.client.post("/v1/chat/completions", json=COMPLETION)
+            assert (await process.client.get("/livez")).status_code == 200
+            upstream.release()
+            assert [event async for event in events][-1].name == "done"
+        assert await process.ended() == 0
+    assert refused.status_code == 503
+    assert error_of(refused)["type"] == "draining"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert upstream.counts.received == 1
+    assert all(json.loads(line) for line in process.log)
+
+
+async def until_draining(process: ServiceProcess) -> None:
+    """Wait until the service says that it wants no more traffic."""
+    async with asyncio.timeout(PATIENCE):
+        while (await process.ready()).json() != {"status": "draining"}:
+            pass
+    assert (await process.ready()).status_code == 503
+
+
+async def test_what_does_not_end_is_told(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """After the drain timeout streams end with an error event, and all else with 503."""
+    upstream.script = HELD
+    settings = environment(upstream, llm_max_concurrency=3, drain_timeout=0.5)
+    streamed = {**COMPLETION, "stream": True}
+    async with start_service(tmp_path, **settings) as process, AsyncExitStack() as stack:
+        open_stream = process.client.stream
+        chat = await stack.enter_async_context(open_stream("POST", "/chat", json=QUESTION))
+        completion = await stack.enter_async_context(
+            open_stream("POST", "/v1/chat/completions", json=streamed)
+        )
+        upstream.script = Script(before_headers=Action.HOLD)
+        async with asyncio.TaskGroup() as clients:
+            plain = clients.create_task(
+                process.client.post("/v1/chat/completions", json=COMPLETION)
+            )
+            await upstream.wait_live(3)
+            queued = clients.create_task(process.client.post("/v1/chat/completions", json=streamed))
+            told = await stack.enter_async_context(open_stream("POST", "/chat", json=QUESTION))
+            process.signal_group(signal.SIGINT)
+        *_, last = [event async for event in events_of(chat)]
+        waited = [event async for event in events_of(told)]
+        *_, error = [line async for line in completion.aiter_lines() if line]
+        assert await process.ended() == 0
+    assert (last.name, last.data["type"]) == ("error", "draining")
+    assert [event.name for event in waited] == ["queued", "error"]
+    assert json.loads(error.removeprefix("data: "))["error"]["type"] == "draining"
+    for response in (plain.result(), queued.result()):
+        assert response.status_code == 503
+        assert error_of(response)["type"] == "draining"
+    assert upstream.counts.live == 0
+
+
+async def test_second_signal_ends_at_once(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Who signals again, a moment later, does not want to wait for open streams."""
+    upstream.script = HELD
+    settings = environment(upstream, drain_timeout=600)
+    async with (
+        start_service(tmp_path, *UVICORN, **settings) as process,
+        process.client.stream("POST", "/chat", json=QUESTION) as response,
+    ):
+        events = events_of(response)
+        await anext(events)
+        process.signal(signal.SIGTERM)
+        await until_draining(process)
+        await asyncio.sleep(SAME_STOP)
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == -signal.SIGTERM
+
+
+async def test_workers_stop_like_one(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """With several processes Ctrl-C drains the same, though it comes twice to each."""
+    upstream.script = HELD
+    async with start_service(tmp_path, **environment(upstream, workers=2)) as process:
+        async with process.client.stream("POST", "/chat", json=QUESTION) as response:
+            events = events_of(response)
+            assert (await anext(events)).name == "token"
+            process.signal_group(signal.SIGINT)
+            await process.logs("Terminated child process")
+            await until_draining(process)
+            upstream.release()
+            assert [event async for event in events][-1].name == "done"
+        assert await process.ended() == 0

@@ -1,0 +1,123 @@
+"""Every environment variable: read once, checked at the start, never shown if it is a secret."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import DEFAULT_MODELS, load_settings
+
+BAD_VALUES = [
+    ("PORT", "eighty"),
+    ("PORT", "65536"),
+    ("WORKERS", "0"),
+    ("LOG_LEVEL", "LOUD"),
+    ("LLM_PROVIDER", "openai,nobody"),
+    ("LLM_PROVIDER", ","),
+    ("LLM_MAX_CONCURRENCY", "0"),
+    ("LLM_MAX_QUEUE", "-1"),
+    ("LLM_QUEUE_TIMEOUT", "0"),
+    ("LLM_TIMEOUT_IDLE", "soon"),
+    ("OPENAI_BASE_URL", "localhost:9000"),
+    ("ECHO_TOKEN_COUNT", "0"),
+    ("PORT", "80\n80"),
+]
+
+
+@pytest.fixture(autouse=True)
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Start in a directory that has no `.env` yet."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal() -> str:
+    """Return what the start ends with."""
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    return str(ended.value)
+
+
+def test_starts_with_nothing_set() -> None:
+    """Without any variable the service is the embedded provider on localhost."""
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
+    assert settings.llm_provider == ("echo",)
+    assert (settings.llm_max_concurrency, settings.llm_max_queue) == (20, 200)
+    assert settings.llm_queue_timeout == 30
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_VALUES)
+def test_bad_value_is_one_line_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A bad value ends the start with one line that names the variable."""
+    monkeypatch.setenv(name, value)
+    assert name in refusal()
+    assert len(refusal().splitlines()) == 1
+
+
+def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fixes the settings need not start again for each mistake."""
+    monkeypatch.setenv("PORT", "x")
+    monkeypatch.setenv("WORKERS", "y")
+    assert "PORT" in refusal()
+    assert "WORKERS" in refusal()
+    assert len(refusal().splitlines()) == 1
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_vendor_needs_its_key(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    """A provider at its vendor's own address does not start without a key; another server may."""
+    monkeypatch.setenv("LLM_PROVIDER", f"echo,{provider}")
+    assert refusal().count(f"{provider.upper()}_API_KEY") == 1
+    monkeypatch.setenv(f"{provider.upper()}_BASE_URL", "http://localhost:9000/v1")
+    load_settings()
+
+
+def test_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set to nothing has its default."""
+    monkeypatch.setenv("PORT", "")
+    monkeypatch.setenv("LLM_PROVIDER", "")
+    assert load_settings() == load_settings(_env_file=None)
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Providers and their models are comma lists in the same order; blanks do not matter."""
+    monkeypatch.setenv("LLM_PROVIDER", " openai , echo ,")
+    monkeypatch.setenv("LLM_MODEL", "gpt-own")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk")
+    settings = load_settings()
+    assert settings.llm_provider == ("openai", "echo")
+    assert settings.models == {"openai": "gpt-own", "echo": DEFAULT_MODELS["echo"]}
+
+
+def test_more_models_than_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that no provider would be asked for is a mistake."""
+    monkeypatch.setenv("LLM_MODEL", "a,b")
+    assert "LLM_MODEL" in refusal()
+
+
+def test_env_file_is_read(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """What `.env` says holds, unless the environment says otherwise; the unknown is passed over."""
+    (directory / ".env").write_text("PORT=1234\nWORKERS=3\nOTHER_PROGRAM=x\n")
+    monkeypatch.setenv("WORKERS", "2")
+    settings = load_settings()
+    assert (settings.port, settings.workers) == (1234, 2)
+
+
+def test_bad_value_in_env_file(directory: Path) -> None:
+    """A bad value in `.env` is named like one in the environment."""
+    (directory / ".env").write_text("PORT=x\n")
+    assert "PORT" in refusal()
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key is in the text of the settings, nor in the line about a bad one."""
+    monkeypatch.setenv("OPENAI_API_KEY", "my-secret-key")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "my-secret-key")
+    settings = load_settings()
+    assert settings.openai_api_key.get_secret_value() == "my-secret-key"
+    assert "my-secret-key" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+    monkeypatch.setenv("API_KEYS", "my-secret-key")
+    assert "API_KEYS" in refusal()
+    assert "my-secret-key" not in refusal()
