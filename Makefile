@@ -1,0 +1,27 @@
+# Everything is set up by uv: the one on the PATH, else one in .venv-uv, installed on first use.
+# Without make, type what is after $(UV): uv run pytest
+UV ?= $(if $(shell uv --version 2>/dev/null),uv,.venv-uv/bin/uv)
+PYTHON ?= python3
+ARGS ?=
+export DEMO_ONCE ?=
+
+.PHONY: demo test check bench limits-report
+
+demo: $(filter .venv-uv/%,$(UV))  ## render the defaults, serve them, stream one answer
+	exec "$(UV)" run python scripts/demo.py
+
+test: $(filter .venv-uv/%,$(UV))  ## render the variants, check and test them: ARGS="-k NAME"
+	"$(UV)" run pytest $(ARGS)
+
+check: $(filter .venv-uv/%,$(UV))  ## lint and type-check the template's own code
+	"$(UV)" run ruff check . && "$(UV)" run ruff format --check . && "$(UV)" run mypy
+
+bench: $(filter .venv-uv/%,$(UV))  ## compare the service with peers and with a raw relay
+	"$(UV)" run --group bench python -m bench $(ARGS)
+
+limits-report: $(filter .venv-uv/%,$(UV))  ## measure the sliding window beside other limiters
+	"$(UV)" run --script bench/limits_report.py
+
+.venv-uv/bin/uv:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv

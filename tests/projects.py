@@ -1,0 +1,79 @@
+"""How the tests make projects and run commands in them, as a user would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cookiecutter.main import cookiecutter
+
+from variants import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+UV = os.environ.get("UV") or shutil.which("uv") or "uv"  # uv run names itself
+COMMAND_TIMEOUT = 900
+REPORTED_LINES = 120
+LEAKING = ("PYTEST_", "COV_", "HYPOTHESIS_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "ARGS", "DEMO_ONCE")
+
+
+def copy_template(destination: Path) -> Path:
+    """Copy the template as git would hand it over: what it tracks or could track."""
+    listing = run(["git", "ls-files", "-z", "-co", "--exclude-standard"], ROOT)
+    for name in filter(None, listing.split("\0")):
+        if (source := ROOT / name).is_file():  # else deleted, not yet committed
+            target = destination / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    return destination
+
+
+def render(template: Path, output: Path, answers: Mapping[str, Any], *, hooks: bool = True) -> Path:
+    """Render the template in this process; cookiecutter's exceptions pass through."""
+    output.mkdir(parents=True, exist_ok=True)
+    project = cookiecutter(
+        str(template),
+        no_input=True,
+        extra_context=dict(answers),
+        output_dir=str(output),
+        accept_hooks=hooks,
+        default_config={"replay_dir": str(output.parent / f"{output.name}.replay")},
+    )
+    return Path(project)
+
+
+def clean_environment(**changes: str | None) -> dict[str, str]:
+    """Return the environment without what this test run put into it; None takes a name out."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LEAKING)}
+    return {name: value for name, value in {**kept, **changes}.items() if value is not None}
+
+
+def run(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> str:
+    """Run a command and return its standard output; an exit status but 0 fails the test."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=COMMAND_TIMEOUT,
+        check=False,
+    )
+    shown = " ".join(map(str, command))
+    end = "\n".join(f"{done.stdout}\n{done.stderr}".splitlines()[-REPORTED_LINES:])
+    assert done.returncode == 0, f"$ {shown}\n{end}\nexit status {done.returncode}"
+    return done.stdout
+
+
+def files_of(project: Path) -> dict[str, bytes]:
+    """Read a whole tree, for comparisons."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for path in sorted(project.rglob("*"))
+        if path.is_file()
+    }
