@@ -1,0 +1,1 @@
+"""What the service costs, beside what passing the same bytes costs at the least."""
