@@ -20,7 +20,12 @@ so there is no common base class; DOMAIN_ERRORS names the roots.
 from typing import Any
 
 from app.concurrency.limiter import LimiterError
-from app.llm.protocol import ProviderError, ProviderOverloadedError, ProviderRateLimitedError
+from app.llm.protocol import (
+    ProviderError,
+    ProviderOverloadedError,
+    ProviderRateLimitedError,
+    ProviderRejectedError,
+)
 from app.ratelimit.protocol import RateLimitError
 
 
@@ -61,7 +66,7 @@ def describe(error: Exception) -> dict[str, Any]:
     """
     if not isinstance(error, DOMAIN_ERRORS):
         return {"type": "internal_error", "message": "the service failed to answer"}
-    told: dict[str, Any] = {"type": error.type, "message": str(error)}
+    told: dict[str, Any] = {"type": error.type, "message": _message(error)}
     if error.retry_after is not None:
         told["retry_after"] = error.retry_after
     elif isinstance(error, LATER_MAY_HELP):
@@ -70,3 +75,17 @@ def describe(error: Exception) -> dict[str, Any]:
         said = {"code": error.code, "param": error.param}
         told |= {name: value for name, value in said.items() if value is not None}
     return told
+
+
+def _message(error: Exception) -> str:
+    """Leave a provider's words out, but for a bad request: they may name the operator's account."""
+    if isinstance(error, ProviderError) and not isinstance(error, ProviderRejectedError):
+        return error.message
+    return str(error)
+
+
+def log_fields(error: Exception) -> dict[str, str]:
+    """Return what an operator is told, in a log line; a bad request's words may quote a prompt."""
+    kind = getattr(error, "type", type(error).__name__)
+    quotes = isinstance(error, ProviderRejectedError)
+    return {"error": kind} if quotes else {"error": kind, "detail": str(error)}

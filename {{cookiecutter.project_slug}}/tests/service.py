@@ -8,7 +8,6 @@ Real sockets, because an ASGI test client buffers whole responses and knows no d
 
 import asyncio
 import json
-import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -23,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.lifespan import Services
 from app.main import create_app
 from app.settings import Settings
+from tests.server import StrictServer
 from tests.upstream import FakeUpstream
 
 QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "How are you?"}]}
@@ -92,30 +92,6 @@ def at_upstream(upstream: FakeUpstream, **values: Any) -> dict[str, Any]:
         "openai_api_key": SERVICE_KEY,
         **values,
     }
-
-
-class StrictServer(uvicorn.Server):
-    """A uvicorn that says when it has started, and fails if a request outlives its test."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self.stopping = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        """Serve until told to stop."""
-        await self.on_tick(0)
-        self.ready.set()
-        await self.stopping.wait()
-
-    async def shutdown(self, sockets: object = None) -> None:  # noqa: ARG002
-        """Stop as uvicorn does, but wait for what is open instead of cancelling it."""
-        for server in self.servers:
-            server.close()
-        for connection in tuple(self.server_state.connections):
-            connection.shutdown()
-        await eventually(lambda: not self.server_state.connections | self.server_state.tasks)
-        await self.lifespan.shutdown()
 
 
 @dataclass(frozen=True)
@@ -197,17 +173,14 @@ async def serve(**values: Any) -> AsyncIterator[RunningService]:
     pace = {"echo_first_token_delay": 0, "echo_token_interval": 0}
     settings = Settings(**{"_env_file": None, **pace, **values})
     server = StrictServer(uvicorn.Config(create_app(settings), log_config=None))
-    listener = socket.create_server((LOCALHOST, 0), backlog=1024)
-    port = listener.getsockname()[1]
-    url = f"http://{LOCALHOST}:{port}"
     async with (
-        running(server, listener),
-        http_client(url) as client,
+        server.running(LOCALHOST) as port,
+        http_client(f"http://{LOCALHOST}:{port}") as client,
         DefaultAsyncHttpxClient(verify=NO_CERTIFICATES, trust_env=False) as openai_client,
     ):
         openai = AsyncOpenAI(
             api_key="of-the-client",
-            base_url=f"{url}/v1",
+            base_url=f"{client.base_url}/v1",
             max_retries=0,
             http_client=openai_client,
         )
@@ -218,16 +191,3 @@ def http_client(url: str) -> httpx.AsyncClient:
     """Build a client with as many connections as a test wants."""
     limits = httpx.Limits(max_connections=None)
     return httpx.AsyncClient(base_url=url, limits=limits, verify=NO_CERTIFICATES, trust_env=False)
-
-
-@asynccontextmanager
-async def running(server: StrictServer, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve on `listener`; however the block ends, so does the server."""
-    # No TaskGroup: it would wrap a failed assertion into a group.
-    serving = asyncio.create_task(server.serve([listener]))
-    await server.ready.wait()
-    try:
-        yield
-    finally:
-        server.stopping.set()
-        await serving

@@ -56,7 +56,9 @@ async def test_connections_close_with_the_service(upstream: FakeUpstream) -> Non
 async def test_cookies_are_never_kept(upstream: FakeUpstream) -> None:
     """A cookie that the provider sets for one user is not sent for the next."""
     upstream.script = Script(headers={"set-cookie": "session=of-one-user; path=/"})
-    async with serve(**at_upstream(upstream)) as service:
+    # By name: cookie jars pass over the cookies of bare addresses.
+    by_name = upstream.base_url.replace("127.0.0.1", "localhost")
+    async with serve(**at_upstream(upstream, openai_base_url=by_name)) as service:
         for _ in range(2):
             await service.chat()
             await service.client.post("/v1/embeddings", json=EMBEDDING)

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.concurrency.limiter import LimiterError
-from app.errors import DOMAIN_ERRORS, DrainingError, UnauthorizedError, describe
+from app.errors import DOMAIN_ERRORS, DrainingError, UnauthorizedError, describe, log_fields
 from app.llm import protocol as llm
 from app.ratelimit.header_fields import rate_limit_fields
 from app.ratelimit.protocol import CostAboveLimit, RateLimited, RateLimitError
@@ -64,7 +64,7 @@ def status_of(error: Exception) -> int:
 
 async def _domain_error(_: Request, error: Exception) -> Response:
     code = status_of(error)
-    structlog.contextvars.bind_contextvars(error=type(error).__name__)
+    structlog.contextvars.bind_contextvars(**log_fields(error))
     return _refusal(code, describe(error), _headers_of(error))
 
 

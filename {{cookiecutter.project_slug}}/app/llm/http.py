@@ -155,11 +155,10 @@ class ProviderEndpoint:
         message = f"{self.name} {happened}"
         if kind is ProviderAuthenticationError:
             return kind(f"{message}: it refused the service's credentials")
-        if details.get("message"):
-            message += f": {details['message']}"
         code, param = details.get("code"), details.get("param")
         return kind(
             message,
+            said=str(details.get("message") or ""),
             retry_after=retry_after,
             code=None if code is None else str(code),
             param=None if param is None else str(param),

@@ -30,9 +30,9 @@ JSONObject = dict[str, Any]
 class ProviderError(Exception):
     """A provider call failed.
 
-    `type` names the failure on the wire; `retry_after` is the provider's own
-    advice in seconds, None where it gave none; `code` and `param` repeat what
-    the provider said in OpenAI's error shape.
+    `type` names the failure on the wire; `message` says what happened and `said` what the provider
+    said of it, which may name the operator's account; `retry_after` is its advice in seconds,
+    None where it gave none; `code` and `param` are its own, in OpenAI's error shape.
     """
 
     type = "provider_error"
@@ -41,11 +41,14 @@ class ProviderError(Exception):
         self,
         message: str,
         *,
+        said: str = "",
         retry_after: float | None = None,
         code: str | None = None,
         param: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(f"{message}: {said}" if said else message)
+        self.message = message
+        self.said = said
         self.retry_after = retry_after
         self.code = code
         self.param = param

@@ -153,7 +153,6 @@ class FallbackRateLimiter:
     def _take_over(self, error: LimiterUnavailable) -> None:
         if not self.degraded:
             self._down_since = self._clock()
-            self._lent.clear()
             self._down.set()
             self._tell(f"this process decides alone: {error}")
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import structlog
 
-from app.errors import DOMAIN_ERRORS
+from app.errors import DOMAIN_ERRORS, log_fields
 from app.llm.interruptible import Interruptible
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ class Relay:
 
     def _last_event(self, failure: Exception) -> bytes:
         if isinstance(failure, DOMAIN_ERRORS):
-            log.info("stream ended early", error=failure.type)
+            log.info("stream ended early", **log_fields(failure))
         else:
             log.error("stream failed", exc_info=failure)
         return self._encode_error(failure)

@@ -98,4 +98,4 @@ async def test_refusal_is_logged_with_its_error(upstream: FakeUpstream, lines: L
     async with serve(**at_upstream(upstream)) as service:
         await service.client.post("/chat", json=QUESTION)
     (line,) = of_requests(lines())
-    assert (line["status"], line["error"]) == (502, "ProviderAuthenticationError")
+    assert (line["status"], line["error"]) == (502, "provider_authentication")

@@ -188,8 +188,9 @@ async def test_admission_during_the_handing_back_is_not_lost(server: Server, clo
         await told.wait()
         await limiter.reserve([tokens(100)], tokens=8)
         go_on.set()
-        while len(slow.charged) < 2:  # noqa: ASYNC110 -- each turn of the loop brings it nearer
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while len(slow.charged) < 2:  # noqa: ASYNC110 -- each turn brings it nearer
+                await asyncio.sleep(0)
     assert slow.charged == [{PROBE: 1, tokens(100): 5}, {tokens(100): 8}]
 
 
@@ -249,14 +250,16 @@ async def test_correction_is_shared_out_while_degraded(
     assert await left(limiter, tokens(100)) == 10
 
 
-async def test_reservation_of_the_server_settles_in_both(
+async def test_reservation_of_the_server_is_closed_in_both(
     limiter: FallbackRateLimiter, server: Server
 ) -> None:
-    """What the server admitted and was settled after it went counts as settled here."""
-    reservation = await limiter.reserve([tokens(100)], tokens=23)
+    """What the server admitted, and was settled or cancelled after it went, is so here too."""
+    settled, cancelled = [await limiter.reserve([tokens(100)], tokens=11) for _ in range(2)]
     server.down = True
     await limiter.reserve([requests(100)], tokens=1)
-    reservation.settle(tokens=3)
+    settled.settle(tokens=3)
+    assert await left(limiter, tokens(100)) == 9
+    cancelled.cancel()
     assert await left(limiter, tokens(100)) == 20
 
 

@@ -53,7 +53,7 @@ async def script_calls(client: Redis) -> int:
 
 
 async def test_each_step_takes_one_round_trip(window: Window, client: Redis) -> None:
-    """A decision over any number of budgets is one command, its settlement another; none is none."""
+    """A decision over any budgets is one command, its settlement another; over none it is none."""
     await window.admits(tokens(100))
     await client.config_resetstat()
     budgets = [tokens(100), requests(9), tokens(50, "client"), requests(5, "client")]
