@@ -79,8 +79,10 @@ async def test_announced_body_is_refused_unread() -> None:
     async with serve(max_body_bytes=1000) as service:
         reader, writer = await asyncio.open_connection(service.host, service.port)
         writer.write(head)
-        assert await reader.readline() == b"HTTP/1.1 413 Content Too Large\r\n"
+        status = await reader.readline()  # its phrase is Python's, and differs among versions
         writer.close()
+        await writer.wait_closed()
+    assert status.startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize(
