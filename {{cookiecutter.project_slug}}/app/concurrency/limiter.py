@@ -5,6 +5,13 @@
     async with limiter.slot(api_key):
         await call_the_provider()
 
+or, where a call is prepared at a cost before it needs a slot:
+
+    with limiter.expecting(api_key):
+        question = await retrieve(question)
+    async with limiter.slot(api_key):
+        await call_the_provider(question)
+
 or, where the one who waits is told how the queue moves:
 
     with limiter.join(api_key) as turn:
@@ -33,8 +40,8 @@ Guarantees:
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from .fair_queue import FairQueue, rounds_for
 from .pace import Pace
@@ -70,6 +77,7 @@ class ConcurrencyLimiter:
         self._max_queue_per_key = max_queue if max_queue_per_key is None else max_queue_per_key
         self._queue_timeout = queue_timeout
         self._queue: FairQueue[Turn] = FairQueue()
+        self._expected = Counter[str]()
         self._pace = Pace()
         self._pause: asyncio.TimerHandle | None = None
         self._in_flight = 0
@@ -103,10 +111,10 @@ class ConcurrencyLimiter:
         """
         rounds_for(cost, weight)  # a bad value is an error now, not first under load
         turn = Turn(self, self._queue_timeout if timeout is None else timeout)
+        self._check_room(key)
         if self._can_grant:  # then nobody waits: see `_admit`
             self._grant(turn)
             return turn
-        self._check_room(key)
         if not self._queue:
             self._pace.restart(turn.joined_at)
         self._queue.push(turn, key, cost=cost, weight=weight)
@@ -128,6 +136,23 @@ class ConcurrencyLimiter:
         with self.join(key, weight=weight, cost=cost, timeout=timeout) as turn:
             await turn.granted()
             yield turn
+
+    @contextmanager
+    def expecting(self, key: str = "") -> Iterator[None]:
+        """Keep a place for a call that is still being prepared, or refuse it now.
+
+        With no await between the end of the block and `join`, that call cannot find the queue
+        full. Raises QueueFull as `join` does, and QueueTimeout during a pause that is too long.
+        """
+        self._check_room(key)
+        now = asyncio.get_running_loop().time()
+        if self._pause is not None and self._pause.when() >= now + self._queue_timeout:
+            raise self._shed_turn(Turn(self, self._queue_timeout))
+        self._expected[key] += 1
+        try:
+            yield
+        finally:
+            self._expected -= Counter((key,))  # which forgets a key at 0
 
     def pause(self, seconds: float) -> None:
         """Grant nothing for so long, or longer where an earlier pause says so; holders go on.
@@ -209,13 +234,17 @@ class ConcurrencyLimiter:
         return QueueTimeout(message, self._retry_after(turn.now()))
 
     def _check_room(self, key: str) -> None:
-        queued, under_key = len(self._queue), self._queue.waiting(key)
+        """Refuse one more call if it, or one that is expected, could not even wait."""
+        free = max(0, self._limit - self._in_flight) if self._pause is None else 0
+        expected, of_key = self._expected.total(), self._expected[key]
+        queued = len(self._queue) + max(0, expected - free)
+        under_key = self._queue.waiting(key) + max(0, of_key - free)
+        if expected < free or (queued < self._max_queue and under_key < self._max_queue_per_key):
+            return
         if queued >= self._max_queue:
             message = f"{queued} calls are waiting, of {self._max_queue} that may"
-        elif under_key >= self._max_queue_per_key:
-            message = f"{under_key} calls of this key wait, of {self._max_queue_per_key} that may"
         else:
-            return
+            message = f"{under_key} calls of this key wait, of {self._max_queue_per_key} that may"
         self._counts["refused"] += 1
         raise QueueFull(message, self._retry_after(asyncio.get_running_loop().time()))
 
