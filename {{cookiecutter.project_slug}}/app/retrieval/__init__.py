@@ -1,0 +1,1 @@
+"""Finding what an answer should know: sources asked side by side, fused, cited."""
