@@ -1,0 +1,1 @@
+"""Texts as vectors: in the process, or by a provider."""
