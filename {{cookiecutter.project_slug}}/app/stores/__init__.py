@@ -1,0 +1,1 @@
+"""Where passages live: one protocol, and a store for each database."""
