@@ -1,0 +1,1 @@
+"""Getting documents in: search, pages as Markdown, files, and splitting them."""
