@@ -7,7 +7,7 @@ import structlog
 
 from app.limits import RateLimits
 from app.ratelimit.fallback import FallbackRateLimiter
-from app.ratelimit.redis_client import connect
+from app.ratelimit.redis_client import DEADLINE, connect
 from app.ratelimit.redis_window import RedisRateLimiter
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -20,17 +20,20 @@ async def limits_on_redis(
     settings: Settings,
     stack: AsyncExitStack,
     metrics: Metrics,
+    *,
+    deadline: float = DEADLINE,
 ) -> RateLimits:
     """Keep `limits` on the server of REDIS_URL; without one they stay in this process.
 
-    `metrics` tells whether the server is lost and this process decides alone.
+    `metrics` tells whether the server is lost and this process decides alone: `deadline` is the
+    seconds that a call waits for it.
     """
     if settings.redis_url is None:
         log.warning("REDIS_URL is not set: each process keeps its share of the rate limits")
         return limits
-    client = connect(settings.redis_url.get_secret_value())
+    client = connect(settings.redis_url.get_secret_value(), deadline=deadline)
     await stack.enter_async_context(client)
-    shared = await stack.enter_async_context(RedisRateLimiter(client))
+    shared = await stack.enter_async_context(RedisRateLimiter(client, deadline=deadline))
     limiter = await stack.enter_async_context(
         FallbackRateLimiter(
             shared, processes=settings.workers, on_change=metrics.rate_limits_degraded
