@@ -22,7 +22,7 @@ def process(
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Return when the server's state is as it should be; TimeoutError if it never is."""
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(20.0):
         while not await condition():  # noqa: ASYNC110 -- the server has no event for it
             await asyncio.sleep(0.005)
 
@@ -53,4 +53,4 @@ async def leases(redis: Redis | RedisCluster) -> dict[int, float]:
 
 async def take(stack: AsyncExitStack, fleet: FleetSemaphore) -> int:
     """Hold a slot until the stack is closed; return its token."""
-    return (await stack.enter_async_context(fleet.slot(timeout=5.0))).token
+    return (await stack.enter_async_context(fleet.slot(timeout=20.0))).token

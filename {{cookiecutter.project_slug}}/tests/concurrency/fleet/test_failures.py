@@ -37,17 +37,17 @@ async def test_a_killed_holders_slot_is_free_when_its_lease_ends(
     redis: Redis, socket: Path
 ) -> None:
     """A waiter gets it then, not before, and without a poll in between."""
-    holder = await start_holder(socket, limit=2, lease=1.5)
+    holder = await start_holder(socket, limit=2, lease=4.0)
     assert holder.stdout is not None
     token = int(await holder.stdout.readline())
-    async with process(redis, limit=2) as here, here.slot(timeout=5.0):
+    async with process(redis, limit=2) as here, here.slot(timeout=20.0):
         with pytest.raises(QueueTimeout):
             async with here.slot(timeout=0.1):
                 pass
         holder.kill()
         await holder.wait()
         held_until = (await leases(redis))[token]
-        async with here.slot(timeout=10.0) as slot:
+        async with here.slot(timeout=20.0) as slot:
             assert await server_time(redis) >= held_until
             assert slot.token > token
             assert token not in await leases(redis)
@@ -73,15 +73,15 @@ async def test_a_holder_is_told_that_its_lease_is_lost(redis: Redis) -> None:
     reached: list[str] = []
 
     async def hold(fleet: FleetSemaphore) -> None:
-        async with fleet.slot(timeout=5.0):
-            await redis.delete(PREFIX + "slots")
+        async with fleet.slot(timeout=20.0):
             try:
-                await asyncio.sleep(10.0)
+                await redis.delete(PREFIX + "slots")
+                await asyncio.sleep(20.0)
             except asyncio.CancelledError:
                 reached.append("cancelled")
                 raise
 
-    async with process(redis, lease=0.6) as here:
+    async with process(redis, lease=1.5) as here:
         with pytest.raises(LeaseLost, match="could not be renewed") as lost:
             await hold(here)
         assert reached == ["cancelled"]
@@ -95,9 +95,9 @@ async def test_without_a_server_holders_stop_before_their_lease_ends(
     """What cannot be renewed ends by the holder's own clock; waiters learn why they waited."""
 
     async def hold(fleet: FleetSemaphore) -> None:
-        async with fleet.slot(timeout=5.0):
+        async with fleet.slot(timeout=20.0):
             await asyncio.to_thread(own_server.stop)
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(20.0)
 
     async with (
         Redis(unix_socket_path=str(own_server.unix_socket_path)) as redis,
@@ -106,11 +106,11 @@ async def test_without_a_server_holders_stop_before_their_lease_ends(
         with pytest.raises(LeaseLost):
             await hold(here)
         with pytest.raises(QueueTimeout) as late:
-            async with here.slot(timeout=0.5):
+            async with here.slot(timeout=2.0):
                 pass
         assert isinstance(late.value.__cause__, RedisError | OSError)
         await asyncio.to_thread(own_server.start)
-        async with here.slot(timeout=5.0) as slot:
+        async with here.slot(timeout=20.0) as slot:
             assert slot.token
 
 
@@ -137,7 +137,7 @@ class BadLine(Redis):
 async def bad_line(redis: Redis, socket: Path) -> AsyncIterator[BadLine]:
     """Return a client that may be told to fail; the server knows the script already."""
     async with BadLine(unix_socket_path=str(socket)) as client:
-        async with process(client) as here, here.slot(timeout=5.0):
+        async with process(client) as here, here.slot(timeout=20.0):
             pass
         yield client
 
@@ -145,7 +145,7 @@ async def bad_line(redis: Redis, socket: Path) -> AsyncIterator[BadLine]:
 async def test_a_grant_whose_answer_was_lost_is_not_leaked(bad_line: BadLine) -> None:
     """The next message, which does not name that slot, gives it back and takes another."""
     bad_line.loses_answer = True
-    async with process(bad_line, lease=3.0) as here, here.slot(timeout=2.0) as slot:
+    async with process(bad_line, lease=6.0) as here, here.slot(timeout=20.0) as slot:
         assert not bad_line.loses_answer
         assert list(await leases(bad_line)) == [slot.token]
 
@@ -153,7 +153,7 @@ async def test_a_grant_whose_answer_was_lost_is_not_leaked(bad_line: BadLine) ->
 async def test_a_message_that_arrives_after_its_successor_is_ignored(bad_line: BadLine) -> None:
     """An old message names fewer slots than are held by now; it does not give those back."""
     bad_line.delays = True
-    async with process(bad_line, lease=3.0) as here, here.slot(timeout=2.0) as slot:
+    async with process(bad_line, lease=6.0) as here, here.slot(timeout=20.0) as slot:
         with pytest.raises(ResponseError, match="STALE"):
             await bad_line.evalsha(*bad_line.delayed)
         assert list(await leases(bad_line)) == [slot.token]
@@ -164,7 +164,7 @@ async def test_a_script_that_the_server_forgot_is_sent_again(redis: Redis) -> No
     async with process(redis) as here:
         for _ in range(2):
             await redis.script_flush()
-            async with here.slot(timeout=5.0):
+            async with here.slot(timeout=20.0):
                 pass
         await slots_taken(redis, 0)
 
