@@ -53,17 +53,24 @@ async def test_nothing_leaks_in_a_storm_of_disconnects(upstream: FakeUpstream) -
     chance = random.Random(20)
     upstream.script = ANSWER
     calls = [chat, streamed_completion, plain_completion, embedding]
+
+    def least() -> int:
+        abandoned = service.services.limiter.snapshot().abandoned
+        return min(abandoned, upstream.counts.aborted, upstream.counts.completed)
+
     async with serve(**at_upstream(upstream, llm_max_concurrency=5)) as service:
-        for _ in range(10):
+        rounds = 0
+        # How many leave when is up to the machine: on a slow one it takes more rounds.
+        while least() <= 10 and (rounds := rounds + 1) <= 100:
             async with asyncio.TaskGroup() as clients:
                 for _ in range(30):
                     call = chance.choice(calls)(service)
-                    clients.create_task(leaving(call, patience=chance.uniform(0, 0.2)))
+                    patience = chance.choice([None, chance.uniform(0, 0.2)])
+                    clients.create_task(leaving(call, patience))
         await service.idle()
         await upstream.wait_live(0)
         assert await chat(service) == ANSWER.text
-    limiter = service.services.limiter.snapshot()
-    assert min(limiter.abandoned, upstream.counts.aborted, upstream.counts.completed) > 10
+    assert least() > 10
     assert upstream.counts.peak == 5
 
 
@@ -72,8 +79,8 @@ async def embedding(service: RunningService) -> None:
     await service.openai.embeddings.create(**EMBEDDING)
 
 
-async def leaving(call: Any, patience: float) -> None:
-    """Hang up after `patience` seconds."""
+async def leaving(call: Any, patience: float | None) -> None:
+    """Hang up after `patience` seconds, or never."""
     try:
         async with asyncio.timeout(patience):
             await call
