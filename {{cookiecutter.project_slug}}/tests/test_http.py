@@ -68,15 +68,15 @@ async def test_cookies_are_never_kept(upstream: FakeUpstream) -> None:
 
 async def test_slow_answer_is_no_timeout_of_the_client(upstream: FakeUpstream) -> None:
     """The time to connect does not limit the time to answer."""
-    upstream.script = Script(first_token_delay=0.2, token_interval=0.2, tokens=2)
-    async with serve(**at_upstream(upstream, llm_timeout_connect=0.1)) as service:
+    upstream.script = Script(first_token_delay=2, tokens=2)
+    async with serve(**at_upstream(upstream, llm_timeout_connect=1.5)) as service:
         assert (await service.chat())[-1].name == "done"
 
 
 async def test_redirects_are_not_followed(upstream: FakeUpstream) -> None:
     """A provider cannot send the service, and its key, elsewhere."""
     upstream.script = Script(status=307, headers={"location": "/v1/models"})
-    async with build_http_client(max_connections=1, connect_timeout=1) as client:
+    async with build_http_client(max_connections=1, connect_timeout=20) as client:
         response = await client.post(f"{upstream.base_url}/embeddings", json=EMBEDDING)
     assert response.status_code == 307
     assert upstream.counts.received == 1
@@ -87,6 +87,6 @@ async def test_proxy_is_taken_from_the_environment(
 ) -> None:
     """Where the network asks for a proxy, the provider is asked through it."""
     monkeypatch.setenv("HTTP_PROXY", upstream.origin)
-    async with build_http_client(max_connections=1, connect_timeout=1) as client:
+    async with build_http_client(max_connections=1, connect_timeout=20) as client:
         await client.get("http://provider.invalid/v1/models")
     assert upstream.requests[0].headers["host"] == "provider.invalid"

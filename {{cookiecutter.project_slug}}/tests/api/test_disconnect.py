@@ -145,7 +145,7 @@ async def test_who_never_reads_is_as_good_as_gone(
 ) -> None:
     """A client that stays but reads nothing for too long loses its slot."""
     upstream.script = FLOOD
-    settings = at_upstream(upstream, llm_max_concurrency=1, send_timeout=0.2)
+    settings = at_upstream(upstream, llm_max_concurrency=1, send_timeout=2)
     async with serve(**settings) as service, unread(service, path, body):
         await eventually(lambda: service.back_pressured)
         assert service.in_flight == 1

@@ -209,7 +209,7 @@ async def test_no_connection_in_time_is_a_timeout(
 ) -> None:
     """Where the pool has no connection to give within the deadline, the stage is `connect`."""
     upstream.script = Script(before_event={1: Action.HOLD})
-    async with build_http_client(max_connections=1, connect_timeout=0.05) as client:
+    async with build_http_client(max_connections=1, connect_timeout=1.5) as client:
         endpoint = endpoint_at(client, upstream.base_url)
         async with endpoint.events(PATH, QUESTION | {"stream": True}):
             error = await failure(endpoint, streamed=streamed)
