@@ -28,7 +28,7 @@ PYTHON = sys.executable
 SERVE = (PYTHON, "-m", "app")
 START_TIMEOUT = 60.0
 """Seconds; a busy machine may need a while for the imports."""
-STOP_TIMEOUT = 15.0
+STOP_TIMEOUT = 60.0
 
 
 @dataclass

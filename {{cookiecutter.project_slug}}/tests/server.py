@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 
-STOP_TIMEOUT = 5.0
+STOP_TIMEOUT = 20.0
 """Seconds; a request that outlives its test by so much is a defect."""
 
 

@@ -32,7 +32,7 @@ LOCALHOST = "127.0.0.1"
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """All is plain HTTP here, and loading certificates takes longer than most tests."""
 SERVICE_KEY = "sk-secret-of-the-service"
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds until a wait gives up and the test fails; nothing but a defect takes so long."""
 
 
@@ -190,4 +190,6 @@ async def serve(**values: Any) -> AsyncIterator[RunningService]:
 def http_client(url: str) -> httpx.AsyncClient:
     """Build a client with as many connections as a test wants."""
     limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(base_url=url, limits=limits, verify=NO_CERTIFICATES, trust_env=False)
+    return httpx.AsyncClient(
+        base_url=url, limits=limits, timeout=PATIENCE, verify=NO_CERTIFICATES, trust_env=False
+    )

@@ -20,7 +20,7 @@ TALLY_PATH = "/tally"
 """GET it for the counts as JSON; it is not counted itself."""
 
 KEPT_REQUESTS = 1000
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds until a wait gives up and the test fails; nothing but a defect takes so long."""
 
 ScriptSource = Script | Callable[[Request], Script]
