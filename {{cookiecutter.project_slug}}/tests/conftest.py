@@ -6,9 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from app.settings import Settings
 from tests.upstream import FakeUpstream
+
+# How long an example takes says how busy the machine is: 200 ms at most would be the default.
+settings.register_profile(
+    "unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unhurried")
 
 FOREIGN_PREFIXES = ("OPENAI_", "ANTHROPIC_", "UVICORN_")
 FOREIGN_VARIABLES = {"WEB_CONCURRENCY", "FORCE_COLOR", "NO_COLOR"}
