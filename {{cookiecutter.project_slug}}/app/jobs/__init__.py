@@ -1,0 +1,1 @@
+"""Work outside of the request: in the process, or by workers on RabbitMQ."""
