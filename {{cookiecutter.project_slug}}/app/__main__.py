@@ -4,13 +4,16 @@ It is uvicorn with the options that this service needs. Any ASGI server can run
 `app.main:create_app` as a factory.
 """
 
+import asyncio
 import signal
 import sys
 
 import uvicorn
 
 from app.settings import load_settings
+from app.stores.protocol import StoreError
 from app.telemetry.logs import configure_logging
+from app.workshop import check_store
 
 AFTER_DRAIN = 3
 """Seconds uvicorn waits for connections once the service has drained on its own."""
@@ -20,6 +23,10 @@ def main() -> None:
     """Run the server until it is told to stop; a clean stop exits with 0."""
     settings = load_settings()
     configure_logging(settings.log_level)  # for the parent of several workers
+    try:
+        asyncio.run(check_store(settings))
+    except StoreError as error:
+        sys.exit(f"VECTOR_STORE_URL: {error}")
     # uvicorn raises the signal again after its shutdown: that is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -7,9 +7,13 @@
     RateLimitError            app.ratelimit: over a budget
     ├── RateLimited
     └── CostAboveLimit
+    RetrievalError            app.retrieval: a source that is required failed
+    StoreError                app.stores: the documents cannot be reached
+    JobQueueError             app.jobs: the document is stored, nobody could be told to work on it
     ServiceError              here: the service itself refuses
     ├── UnauthorizedError
-    └── DrainingError
+    ├── DrainingError
+    └── UnknownDocumentError
 
 Each has a `type`, its name on the wire, and `retry_after`, the seconds after which trying
 again makes sense, or None. The packages that people copy bring their own errors,
@@ -20,6 +24,7 @@ so there is no common base class; DOMAIN_ERRORS names the roots.
 from typing import Any
 
 from app.concurrency.limiter import LimiterError
+from app.jobs.protocol import JobQueueError
 from app.llm.protocol import (
     ProviderError,
     ProviderOverloadedError,
@@ -27,6 +32,8 @@ from app.llm.protocol import (
     ProviderRejectedError,
 )
 from app.ratelimit.protocol import RateLimitError
+from app.retrieval.protocol import RetrievalError
+from app.stores.protocol import StoreError
 
 
 class ServiceError(Exception):
@@ -51,10 +58,25 @@ class UnauthorizedError(ServiceError):
     type = "unauthorized"
 
 
-DOMAIN_ERRORS = (LimiterError, ProviderError, RateLimitError, ServiceError)
-LATER_MAY_HELP = (
-    LimiterError, DrainingError, ProviderOverloadedError, ProviderRateLimitedError,
+class UnknownDocumentError(ServiceError):
+    """There is no document with this id."""
+
+    type = "not_found"
+
+
+DOMAIN_ERRORS = (
+    JobQueueError, LimiterError, ProviderError, RateLimitError, RetrievalError, ServiceError,
+    StoreError,
 )  # fmt: skip
+LATER_MAY_HELP = (
+    DrainingError, JobQueueError, LimiterError, ProviderOverloadedError, ProviderRateLimitedError,
+    RetrievalError, StoreError,
+)  # fmt: skip
+OF_OUR_OWN = {
+    JobQueueError: "the document waits, but the queue of jobs cannot be reached: hand it in again",
+    StoreError: "the store of documents cannot be reached",
+}
+"""What clients are told where the error itself names the operator's servers and files."""
 DEFAULT_RETRY_AFTER = 5.0
 """Seconds, where trying again later may help and nobody said when."""
 
@@ -78,7 +100,10 @@ def describe(error: Exception) -> dict[str, Any]:
 
 
 def _message(error: Exception) -> str:
-    """Leave a provider's words out, but for a bad request: they may name the operator's account."""
+    """Leave out what only the operator is to know: accounts, servers, files."""
+    for kind, message in OF_OUR_OWN.items():
+        if isinstance(error, kind):
+            return message
     if isinstance(error, ProviderError) and not isinstance(error, ProviderRejectedError):
         return error.message
     return str(error)

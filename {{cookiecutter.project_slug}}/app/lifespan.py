@@ -19,15 +19,14 @@ from app.concurrency.limiter import ConcurrencyLimiter
 from app.drain import Drain
 from app.estimates import Estimate, open_estimate
 from app.http import build_http_client
+from app.knowledge import Knowledge, open_knowledge
 from app.limits import RateLimits, limits_in_process
 from app.llm.protocol import Provider
 from app.providers import build_provider
 from app.settings import Settings
 from app.shared_limits import limits_on_redis  # optional: redis_rate_limiter
 from app.telemetry.metrics import Metrics
-
-SPARE_CONNECTIONS = 8
-"""Beyond the ceiling: connections that are closing still count in the pool."""
+from app.workshop import connections_needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class Services:
     estimate: Estimate
     provider: Provider
     keyring: Keyring
+    knowledge: Knowledge
     metrics: Metrics
 
 
@@ -68,7 +68,7 @@ async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
     """Open everything in order; `stack` closes it."""
     http = await stack.enter_async_context(
         build_http_client(
-            max_connections=settings.llm_max_concurrency + SPARE_CONNECTIONS,
+            max_connections=settings.llm_max_concurrency + connections_needed(settings),
             connect_timeout=settings.llm_timeout_connect,
         )
     )
@@ -82,8 +82,18 @@ async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
     limits = await limits_on_redis(limits, settings, stack, metrics)  # optional: redis_rate_limiter
     ceiling = AdaptiveCeiling(limiter, maximum=settings.llm_max_concurrency)
     provider = build_provider(settings, http, ceiling=ceiling, limits=limits)
+    knowledge = await open_knowledge(settings, http, stack, metrics)
     drain = Drain(settings.drain_timeout)
     await stack.enter_async_context(drain.listening())
-    estimate = await open_estimate(settings, stack)
-    keyring = Keyring(settings.api_keys, settings.client_terms)
-    return Services(settings, drain, http, limiter, limits, estimate, provider, keyring, metrics)
+    return Services(
+        settings=settings,
+        drain=drain,
+        http=http,
+        limiter=limiter,
+        limits=limits,
+        estimate=await open_estimate(settings, stack),
+        provider=provider,
+        keyring=Keyring(settings.api_keys, settings.client_terms),
+        knowledge=knowledge,
+        metrics=metrics,
+    )

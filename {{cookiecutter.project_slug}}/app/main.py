@@ -8,7 +8,7 @@ Importing this module does no work.
 from fastapi import FastAPI
 
 from app import __title__, __version__
-from app.api import chat, failures, health, openai
+from app.api import chat, documents, failures, health, openai
 from app.api.body_limit import BodyLimit
 from app.api.page import router as page_router  # optional: web_page
 from app.api.send_timeout import SendTimeout
@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     failures.add_handlers(app)
     app.include_router(chat.router)
     app.include_router(openai.router)
+    app.include_router(documents.router)
     app.include_router(health.router)
     app.include_router(page_router)  # optional: web_page
     return app

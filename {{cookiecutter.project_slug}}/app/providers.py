@@ -1,6 +1,6 @@
 """Which providers answer: the settings' list, each under its deadlines, as one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 
@@ -12,7 +12,8 @@ from app.llm.failover import FailoverProvider
 from app.llm.feedback import Ceiling, FeedbackProvider
 from app.llm.http import OnHeaders
 from app.llm.openai import OpenAIProvider
-from app.llm.protocol import Provider
+from app.llm.protocol import JSONObject, Provider
+from app.retrieval.prompt import quoted
 from app.settings import OPENAI_URL, ProviderName, Settings
 
 
@@ -42,7 +43,14 @@ def _echo(settings: Settings, _: httpx.AsyncClient, __: OnHeaders | None) -> Pro
         first_token_delay=settings.echo_first_token_delay,
         token_interval=settings.echo_token_interval,
         token_count=settings.echo_token_count,
+        answer=_passage_cited,
     )
+
+
+def _passage_cited(messages: Sequence[JSONObject]) -> str | None:
+    """Show what a model would be given: echo answers with the best passage, if there is one."""
+    passage = quoted(messages)
+    return None if passage is None else f"The best passage found says: {passage} [1]"
 
 
 def _openai(

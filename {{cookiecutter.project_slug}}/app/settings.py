@@ -4,10 +4,12 @@ Read from the environment and from `.env`; an empty value counts as not set.
 Nothing else in the service reads the environment: what a part needs is passed in.
 """
 
+import re
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     PositiveFloat,
     SecretStr,
@@ -24,11 +26,34 @@ from app.redis_url import RedisUrl  # optional: redis_rate_limiter
 ProviderName = Literal["echo", "openai", "anthropic"]
 OPENAI_URL = "https://api.openai.com/v1"
 ANTHROPIC_URL = "https://api.anthropic.com"
+STORE_URL = "postgresql://localhost/documents"  # optional: vector_store=pgvector
+STORE_URL = "http://localhost:6333"  # optional: vector_store=qdrant
+STORE_URL = "sqlite:///data/documents.db"  # optional: vector_store=sqlite
+STORE_SCHEME = "postgres"  # optional: vector_store=pgvector
+STORE_SCHEME = "http"  # optional: vector_store=qdrant
+STORE_SCHEME = "sqlite:///"  # optional: vector_store=sqlite
 DEFAULT_MODELS: dict[str, str] = {
     "echo": "echo",
     "openai": "gpt-5.4-mini",
     "anthropic": "claude-sonnet-5-5",
 }
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("should start with http:// or https://")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    if not re.fullmatch("[!-~]*", value.get_secret_value()):
+        raise ValueError("should have letters, digits and signs only, and no space")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
+"""Sent in a header, which carries no other characters."""
 
 
 class Settings(BaseSettings):
@@ -49,10 +74,10 @@ class Settings(BaseSettings):
 
     llm_provider: Annotated[tuple[ProviderName, ...], NoDecode, Field(min_length=1)] = ("echo",)
     llm_model: Annotated[tuple[str, ...], NoDecode] = ()
-    openai_api_key: SecretStr = SecretStr("")
-    openai_base_url: str = OPENAI_URL
-    anthropic_api_key: SecretStr = SecretStr("")
-    anthropic_base_url: str = ANTHROPIC_URL
+    openai_api_key: ApiKey = SecretStr("")
+    openai_base_url: HttpUrl = OPENAI_URL
+    anthropic_api_key: ApiKey = SecretStr("")
+    anthropic_base_url: HttpUrl = ANTHROPIC_URL
 
     llm_max_concurrency: int = Field(20, ge=1)
     llm_max_queue: int = Field(200, ge=0)
@@ -72,6 +97,18 @@ class Settings(BaseSettings):
     client_rate_limit_tokens: int | None = Field(None, ge=1)
     tiktoken_encoding: str | None = None
     redis_url: RedisUrl | None = None  # optional: redis_rate_limiter
+
+    vector_store_url: SecretStr = SecretStr(STORE_URL)
+    embedding_model: str | None = None
+    embedding_max_concurrency: int = Field(4, ge=1)
+    ingestion_concurrency: int = Field(2, ge=1)
+    broker_url: SecretStr = SecretStr("amqp://guest:guest@localhost/")  # optional: job_queue
+    serppost_api_key: ApiKey = SecretStr("")  # optional: ingestion_client
+    serppost_base_url: HttpUrl = "https://serppost.com"  # optional: ingestion_client
+    serppost_request_slots: int = Field(68, ge=1)  # optional: ingestion_client
+    retrieval_timeout: PositiveFloat = 5
+    retrieval_passages: int = Field(6, ge=1)
+    retrieval_tokens: int = Field(2000, ge=1)
 
     api_keys: Annotated[dict[str, SecretStr], NoDecode] = {}
     client_terms: Annotated[dict[str, Terms], NoDecode] = {}
@@ -97,11 +134,11 @@ class Settings(BaseSettings):
     def _parse_terms(cls, value: object) -> object:
         return dict(map(parse_terms, _parts(value))) if isinstance(value, str) else value
 
-    @field_validator("openai_base_url", "anthropic_base_url")
+    @field_validator("vector_store_url")
     @classmethod
-    def _is_http_url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("should start with http:// or https://")
+    def _is_store_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(STORE_SCHEME):
+            raise ValueError(f"should be like {STORE_URL}")
         return value
 
     @field_validator("tiktoken_encoding")
@@ -117,11 +154,13 @@ class Settings(BaseSettings):
             "openai": (self.openai_base_url == OPENAI_URL, self.openai_api_key),
             "anthropic": (self.anthropic_base_url == ANTHROPIC_URL, self.anthropic_api_key),
         }
-        for provider in self.llm_provider:
+        wanted = {name: f"LLM_PROVIDER={name}" for name in self.llm_provider}
+        if self.embedding_model:
+            wanted.setdefault("openai", f"EMBEDDING_MODEL={self.embedding_model}")
+        for provider, setting in wanted.items():
             at_the_vendor, key = needs_key.get(provider, (False, None))
             if at_the_vendor and not (key and key.get_secret_value()):
-                name = f"{provider.upper()}_API_KEY"
-                raise ValueError(f"{name} is missing; LLM_PROVIDER={provider} needs it")
+                raise ValueError(f"{provider.upper()}_API_KEY is missing; {setting} needs it")
         return self
 
     @model_validator(mode="after")

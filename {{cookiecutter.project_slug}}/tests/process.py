@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 import app
-from tests.service import LOCALHOST, http_client
+from tests.service import LOCALHOST, STORE, http_client
 
 SOURCE = Path(app.__file__).parent.parent
 PYTHON = sys.executable
@@ -69,10 +69,11 @@ class ServiceProcess:
 
 async def start(directory: Path, *command: str, **environment: str) -> Process:
     """Start a program in a directory, with the service's source on its path."""
+    own = {"PYTHONPATH": str(SOURCE), "VECTOR_STORE_URL": STORE.format(folder=directory)}
     return await asyncio.create_subprocess_exec(
         *command,
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
+        env={**os.environ, **own, **environment},
         stdout=PIPE,
         stderr=PIPE,
         start_new_session=True,

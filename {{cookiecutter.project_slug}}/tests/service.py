@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -31,6 +32,10 @@ EMBEDDING: dict[str, Any] = {"model": "embed-fake", "input": "How are you?"}
 LOCALHOST = "127.0.0.1"
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """All is plain HTTP here, and loading certificates takes longer than most tests."""
+STORE = "postgresql://127.0.0.1:1/nowhere"  # optional: vector_store=pgvector
+STORE = "http://127.0.0.1:1"  # optional: vector_store=qdrant
+STORE = "sqlite:///{folder}/documents.db"  # optional: vector_store=sqlite
+"""Of a service that is not asked about documents; a server of a store would not be there."""
 SERVICE_KEY = "sk-secret-of-the-service"
 PATIENCE = 20.0
 """Seconds until a wait gives up and the test fails; nothing but a defect takes so long."""
@@ -171,7 +176,15 @@ class RunningService:
 async def serve(**values: Any) -> AsyncIterator[RunningService]:
     """Run the service with these settings on a port of its own; stop it on leaving."""
     pace = {"echo_first_token_delay": 0, "echo_token_interval": 0}
-    settings = Settings(**{"_env_file": None, **pace, **values})
+    with TemporaryDirectory() as folder:
+        store = {"vector_store_url": STORE.format(folder=folder)}
+        settings = Settings(**{"_env_file": None, **pace, **store, **values})
+        async with _running(settings) as service:
+            yield service
+
+
+@asynccontextmanager
+async def _running(settings: Settings) -> AsyncIterator[RunningService]:
     server = StrictServer(uvicorn.Config(create_app(settings), log_config=None))
     async with (
         server.running(LOCALHOST) as port,

@@ -19,6 +19,11 @@ BAD_VALUES = [
     ("LLM_TIMEOUT_IDLE", "soon"),
     ("OPENAI_BASE_URL", "localhost:9000"),
     ("ECHO_TOKEN_COUNT", "0"),
+    ("OPENAI_API_KEY", "sk with a space"),
+    ("ANTHROPIC_API_KEY", "sk-ü"),
+    ("VECTOR_STORE_URL", "mysql://localhost/documents"),
+    ("RETRIEVAL_TIMEOUT", "0"),
+    ("EMBEDDING_MODEL", "text-embedding-3-small"),  # at the vendor's, without a key
     ("PORT", "80\n80"),
 ]
 

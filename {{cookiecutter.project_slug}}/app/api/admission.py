@@ -1,13 +1,14 @@
 """One request's way in, and what it holds until it is answered.
 
-A request is authenticated and counted, waits for its turn, reserves its rate budgets and opens the
-provider's stream. FastAPI closes the dependency after the response, however that ended:
-a generator's `finally` may never run, a dependency's does. So everything is given back exactly
-once: the provider's stream, then the reservation, then the slot.
+A request is authenticated and counted, may have passages retrieved for it, waits for its turn,
+reserves its rate budgets and opens the provider's stream. FastAPI closes the dependency after the
+response, however that ended: a generator's `finally` may never run, a dependency's does. So
+everything is given back exactly once: the provider's stream, then the reservation, then the slot.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends
@@ -20,7 +21,10 @@ from app.concurrency.limiter import Turn
 from app.lifespan import Services
 from app.limits import TIER
 from app.llm.protocol import ChunkStream, JSONObject, usage_of
+from app.ratelimit.estimate import estimate_text
 from app.ratelimit.header_fields import rate_limit_fields
+from app.retrieval.budget import fit
+from app.retrieval.protocol import Retrieved
 from app.streaming.relay import Relay
 
 
@@ -35,12 +39,27 @@ class Admission:
         self._held = held
         self._response = response
         self._budgets = services.limits.budgets(client)
+        self._expected = held.enter_context(ExitStack())
+
+    async def retrieve(self, question: str) -> Retrieved:
+        """Find what the answer may be made from, as much as the settings allow; no slot is held.
+
+        What would be refused afterwards is refused before, as by `join`, whose place is kept.
+        """
+        self.services.limits.limiter.check(self._budgets)
+        self._expected.enter_context(self.services.limiter.expecting(self._client.name))
+        retrieved = await self.services.knowledge.retriever.retrieve(question)
+        settings = self.services.settings
+        best = retrieved.found[: settings.retrieval_passages]
+        found = fit(best, budget=settings.retrieval_tokens, estimate=estimate_text)
+        return replace(retrieved, found=found)
 
     def join(self) -> Turn:
         """Take a slot or a place in the queue; QueueFull where neither is left.
 
         A budget that is known to be used up is refused here already, as RateLimited.
         """
+        self._expected.close()
         self.services.limits.limiter.check(self._budgets)
         return self._held.enter_context(
             self.services.limiter.join(self._client.name, weight=self._client.terms.weight)

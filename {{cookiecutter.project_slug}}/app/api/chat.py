@@ -1,6 +1,7 @@
 """`POST /chat`: an answer as a stream of typed events.
 
-`queued` {"position"} while it waits for its turn, `token` {"text"} for each piece of the answer,
+`sources` {"sources", "degraded"} if it is to be made from what can be found, `queued`
+{"position"} while it waits for its turn, `token` {"text"} for each piece of the answer,
 `usage` {"prompt_tokens", "completion_tokens"}, and at the end `done` {"finish_reason"} or
 `error` {"type", "message", "retry_after"?}, never silence.
 """
@@ -15,6 +16,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from app.api.admission import Admission, AdmissionDep
 from app.api.responses import opened_relay
 from app.llm.protocol import JSONObject
+from app.retrieval.prompt import cite, question_of
 from app.streaming import chat_events
 
 POSITION_INTERVAL = 1.0
@@ -41,10 +43,11 @@ class ChatRequest(BaseModel):
     model: str | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+    retrieve: bool = False
 
     def for_provider(self) -> JSONObject:
         """Return the same as an OpenAI chat body."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_none=True, exclude={"retrieve"})
 
 
 @router.post("/chat")
@@ -53,7 +56,7 @@ async def chat(
 ) -> EventSourceResponse:
     """Stream the answer as events; a refusal before the first one has its own status."""
     relay = await opened_relay(
-        _events(question.for_provider(), admission),
+        _events(question.for_provider(), admission, retrieve=question.retrieve),
         encode_error=chat_events.error,
         request=request,
         admission=admission,
@@ -66,7 +69,13 @@ def _ping() -> ServerSentEvent:
     return ServerSentEvent(comment="ping", sep="\n")
 
 
-async def _events(question: JSONObject, admission: Admission) -> AsyncGenerator[bytes]:
+async def _events(
+    question: JSONObject, admission: Admission, *, retrieve: bool
+) -> AsyncGenerator[bytes]:
+    if retrieve:
+        retrieved = await admission.retrieve(question_of(question["messages"]))
+        yield chat_events.sources(retrieved)
+        question = {**question, "messages": cite(question["messages"], retrieved.found)}
     async for position in _positions(admission):
         yield chat_events.queued(position)
     async for chunks in await admission.open(question):

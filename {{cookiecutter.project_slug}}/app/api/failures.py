@@ -15,11 +15,22 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.api.page_body import PagesOffError  # optional: ingestion_client
 from app.concurrency.limiter import LimiterError
-from app.errors import DOMAIN_ERRORS, DrainingError, UnauthorizedError, describe, log_fields
+from app.errors import (
+    DOMAIN_ERRORS,
+    DrainingError,
+    UnauthorizedError,
+    UnknownDocumentError,
+    describe,
+    log_fields,
+)
+from app.jobs.protocol import JobQueueError
 from app.llm import protocol as llm
 from app.ratelimit.header_fields import rate_limit_fields
 from app.ratelimit.protocol import CostAboveLimit, RateLimited, RateLimitError
+from app.retrieval.protocol import RetrievalError
+from app.stores.protocol import StoreError
 from app.streaming.openai_events import error_body
 from app.telemetry.access import REQUEST_ID
 
@@ -32,6 +43,11 @@ STATUSES: dict[type[Exception], int] = {
     RateLimitError: status.HTTP_429_TOO_MANY_REQUESTS,
     LimiterError: status.HTTP_503_SERVICE_UNAVAILABLE,
     DrainingError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    PagesOffError: status.HTTP_422_UNPROCESSABLE_CONTENT,  # optional: ingestion_client
+    UnknownDocumentError: status.HTTP_404_NOT_FOUND,
+    JobQueueError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    RetrievalError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    StoreError: status.HTTP_503_SERVICE_UNAVAILABLE,
     llm.ProviderRateLimitedError: status.HTTP_429_TOO_MANY_REQUESTS,
     llm.ProviderOverloadedError: status.HTTP_503_SERVICE_UNAVAILABLE,
     llm.ProviderTimeoutError: status.HTTP_504_GATEWAY_TIMEOUT,
@@ -79,9 +95,10 @@ def _headers_of(error: Exception) -> dict[str, str]:
 async def _invalid(_: Request, error: RequestValidationError) -> Response:
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"][1:])  # the first is "body"
-    if problem["type"] == "json_invalid":  # it has an offset there
+    if field.isdecimal():  # the offset in a body that is no JSON
         field = ""
-    message = f"{field}: {problem['msg']}" if field else problem["msg"]
+    said = problem["msg"].removeprefix("Value error, ")
+    message = f"{field}: {said}" if field else said
     told = {"type": "invalid_request", "message": message, "param": field or None}
     return _refusal(status.HTTP_422_UNPROCESSABLE_CONTENT, told)
 

@@ -1,4 +1,4 @@
-"""A provider without a provider: it repeats the question, paced like a model.
+"""A provider without a provider: it repeats the question, or says what it is told to say.
 
 In-process, deterministic, without a key or a network: what a newcomer meets
 first, and what tests and load tests talk to. One token is one word with the
@@ -10,7 +10,7 @@ Needs: `protocol.py` beside it.
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from hashlib import blake2b
 from itertools import cycle, islice
@@ -22,7 +22,7 @@ EMBEDDING_DIMENSIONS = 256
 
 
 class EchoProvider:
-    """Answer with the last user message.
+    """Answer with the last user message, or with what `answer` makes of all messages, if anything.
 
     `first_token_delay` and `token_interval` are seconds; `token_count` fixes the
     length of every answer by repeating or cutting the message, None takes its own.
@@ -36,7 +36,9 @@ class EchoProvider:
         first_token_delay: float = 0.3,
         token_interval: float = 0.03,
         token_count: int | None = None,
+        answer: Callable[[Sequence[JSONObject]], str | None] = lambda _: None,
     ) -> None:
+        self._answer_to = answer
         self._first_token_delay = first_token_delay
         self._token_interval = token_interval
         self._token_count = token_count
@@ -85,8 +87,12 @@ class EchoProvider:
         """List the one model there is."""
         return [{"id": self.name, "object": "model", "created": 0, "owned_by": "this service"}]
 
+    def _text(self, request: JSONObject) -> str:
+        answer = self._answer_to(request["messages"])
+        return _last_user_text(request) if answer is None else answer
+
     def _answer(self, request: JSONObject) -> tuple[list[str], str]:
-        tokens = re.findall(r"\s*\S+", _last_user_text(request)) or ["…"]
+        tokens = re.findall(r"\s*\S+", self._text(request)) or ["…"]
         if self._token_count is not None:
             tokens = [token if token[0].isspace() else f" {token}" for token in tokens]
             tokens = list(islice(cycle(tokens), self._token_count))

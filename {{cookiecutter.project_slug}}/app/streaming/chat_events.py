@@ -11,11 +11,22 @@ from pydantic_core import to_json
 
 from app.errors import describe
 from app.llm.protocol import Usage
+from app.retrieval.protocol import Retrieved
 
 
 def queued(position: int) -> bytes:
     """Say that the answer waits for its turn; 1 is next."""
     return _event(b"queued", {"position": position})
+
+
+def sources(retrieved: Retrieved) -> bytes:
+    """Say what the answer may cite, the first as [1], and which sources are missing."""
+    found = [
+        {"title": one.title, "url": one.url, "snippet": one.snippet, "source": one.source}
+        for one in retrieved.found
+    ]
+    degraded = [{"source": one.source, "reason": one.reason} for one in retrieved.degraded]
+    return _event(b"sources", {"sources": found, "degraded": degraded})
 
 
 def token(text: str) -> bytes:

@@ -34,6 +34,10 @@ class Metrics:
         self._degraded = Gauge(
             "rate_limits_degraded", "1 while the shared window is lost", registry=self._registry
         )
+        self._missing = Counter(
+            "retrieval_degraded", "Answers that went without a source", ("source",),
+            registry=self._registry,
+        )  # fmt: skip
 
     def _histogram(self, name: str, meaning: str) -> Histogram:
         return Histogram(name, meaning, ("route",), buckets=SECONDS, registry=self._registry)
@@ -51,6 +55,10 @@ class Metrics:
         """Note what an answer cost."""
         self._tokens.labels("prompt").inc(usage.prompt_tokens)
         self._tokens.labels("completion").inc(usage.completion_tokens)
+
+    def count_degraded(self, source: str) -> None:
+        """Note an answer that does without a source."""
+        self._missing.labels(source).inc()
 
     def rate_limits_degraded(self, degraded: bool) -> None:
         """Note that this process keeps the rate limits alone, or no longer does."""

@@ -113,7 +113,7 @@ async function receive(messages, shown, signal) {
   const headers = { "Content-Type": "application/json" };
   const apiKey = sessionStorage.getItem(API_KEY);
   if (apiKey) headers.Authorization = `Bearer ${apiKey}`;
-  const body = JSON.stringify({ messages });
+  const body = JSON.stringify({ messages, retrieve: true });
   const response = await fetch("chat", { method: "POST", headers, body, signal }).catch(() => {
     throw new Failure({ type: "unreachable", message: "the service does not answer" });
   });

@@ -27,6 +27,13 @@ async def test_repeats_the_last_user_message_at_its_pace() -> None:
     assert heard == [(3.0, "How"), (5.0, " are"), (7.0, " you?"), (7.0, "")]
 
 
+@pytest.mark.parametrize(("made", "said"), [("Said so.", "Said so."), (None, "How are you?")])
+async def test_says_what_it_is_told_to_say(made: str | None, said: str) -> None:
+    """Where `answer` makes something of the messages that is the answer, else it is repeated."""
+    echo = EchoProvider(answer=lambda messages: made if messages else "no messages")
+    assert "".join(map(text_of, [await ask(echo, asks("How are you?"))])) == said
+
+
 async def test_an_answer_has_openais_shape() -> None:
     """Role first, finish reason and usage last, one id throughout; the same each time."""
     request = asks("a b c", model="m")

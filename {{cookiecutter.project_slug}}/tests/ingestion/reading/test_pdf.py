@@ -9,7 +9,6 @@ from fpdf.enums import AccessPermission, EncryptionMethod
 from app.ingestion.decoding import ExtractionError
 from app.ingestion.pdf import read_pdf
 
-
 METHODS = (EncryptionMethod.RC4, EncryptionMethod.AES_128, EncryptionMethod.AES_256)
 
 

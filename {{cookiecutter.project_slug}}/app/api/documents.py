@@ -1,0 +1,57 @@
+"""The documents that answers are made from: handed in, looked up, taken out.
+
+`POST /documents` answers 202 as soon as the document is stored and is to be worked on, and 200
+where that content is there already; `GET /documents/{id}` says how far it has got.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response, status
+
+from app.api.auth import authenticate
+from app.api.services import ServicesDep
+from app.api.submissions import SCHEMA, read_submission
+from app.documents.library import Library
+
+
+async def library(services: ServicesDep) -> AsyncIterator[Library]:
+    """Let a request in until it is answered; DrainingError while the service stops."""
+    with services.drain.admit():
+        yield services.knowledge.library
+
+
+LibraryDep = Annotated[Library, Depends(library)]
+
+router = APIRouter(prefix="/documents", tags=["documents"], dependencies=[Depends(authenticate)])
+
+
+@router.post("", status_code=status.HTTP_202_ACCEPTED, openapi_extra=SCHEMA)
+async def add(
+    request: Request, response: Response, services: ServicesDep, library: LibraryDep
+) -> dict[str, str]:
+    """Take a document in, to be made findable."""
+    submission = await read_submission(request, services.settings)
+    document, is_new = await library.add(submission)
+    if not is_new:
+        response.status_code = status.HTTP_200_OK
+    return {"id": document.id, "state": document.state}
+
+
+@router.get("/{document_id}")
+async def find(document_id: str, library: LibraryDep) -> dict[str, Any]:
+    """Say how far a document has got, and how many passages of it can be found."""
+    document = await library.find(document_id)
+    return {
+        "id": document.id,
+        "state": document.state,
+        "title": document.title,
+        "passages": document.passages,
+        **({"error": document.error} if document.error else {}),
+    }
+
+
+@router.delete("/{document_id}", status_code=status.HTTP_204_NO_CONTENT)
+async def remove(document_id: str, library: LibraryDep) -> None:
+    """Take a document out; answers that are under way may still cite it."""
+    await library.remove(document_id)

