@@ -4,7 +4,8 @@ An optional feature is paths of its own, in the table below, and single lines th
 `# optional: CONDITION`. Where the condition holds, the mark goes and the line stays; else both go.
 
 Conditions, in the table and in marks alike: `web_page` holds where the answer is neither false
-nor none; `ci=github` where it is that value; with commas, where any of them holds.
+nor none; `ci=github` where it is that value; `a and b` where both hold; with commas, where any
+of them holds.
 
 Cookiecutter renders this file, then runs it in the new project with whatever Python it has: so it
 needs the standard library alone, and holds no Jinja but the one expression at the end.
@@ -41,6 +42,99 @@ OPTIONAL = {
         "tests/concurrency/fleet",
         "tests/ratelimit/on_redis",
     ),
+    "redis_rate_limiter and ingestion_client": ("app/shared_slots.py", "tests/test_shared_slots.py"),
+    "ingestion_client": (
+        "app/api/page_body.py",
+        "app/ingestion/body.py",
+        "app/ingestion/cached.py",
+        "app/ingestion/protocol.py",
+        "app/ingestion/results.py",
+        "app/ingestion/retry.py",
+        "app/ingestion/serppost.py",
+        "app/ingestion/single_flight.py",
+        "app/ingestion/tavily.py",
+        "app/ingestion/urls.py",
+        "app/ingestion/vendor_errors.py",
+        "app/ingestion/vendor_http.py",
+        "app/sources/web.py",
+        "app/web_vendor.py",
+        "tests/api/documents/test_pages.py",
+        "tests/ingestion/web",
+        "tests/test_web_vendor.py",
+    ),
+    "vector_store=sqlite": (
+        "app/stores/sqlite.py",
+        "app/stores/sqlite_connections.py",
+        "app/stores/sqlite_documents.py",
+        "app/stores/sqlite_matrix.py",
+        "app/stores/sqlite_schema.py",
+        "app/stores/sqlite_search.py",
+        "app/stores/sqlite_words.py",
+        "tests/stores/measure_sqlite.py",
+        "tests/stores/on_sqlite.py",
+        "tests/stores/test_sqlite.py",
+        "tests/stores/test_sqlite_copies.py",
+        "tests/stores/test_sqlite_matrix.py",
+        "tests/stores/test_sqlite_search.py",
+        "tests/stores/test_sqlite_words.py",
+        "tests/test_ingest.py",
+    ),
+    "vector_store=pgvector": (
+        "app/stores/pgvector.py",
+        "app/stores/pgvector_connections.py",
+        "app/stores/pgvector_documents.py",
+        "app/stores/pgvector_migrating.py",
+        "app/stores/pgvector_migrations",
+        "app/stores/pgvector_schema.py",
+        "app/stores/pgvector_search.py",
+        "tests/stores/on_pgvector.py",
+        "tests/stores/test_pgvector.py",
+        "tests/stores/test_pgvector_copies.py",
+        "tests/stores/test_pgvector_search.py",
+    ),
+    "vector_store=qdrant": (
+        "app/stores/qdrant.py",
+        "app/stores/qdrant_contents.py",
+        "app/stores/qdrant_documents.py",
+        "app/stores/qdrant_opening.py",
+        "app/stores/qdrant_passages.py",
+        "app/stores/qdrant_publishing.py",
+        "app/stores/qdrant_records.py",
+        "app/stores/qdrant_requests.py",
+        "app/stores/qdrant_setup.py",
+        "tests/stores/on_qdrant.py",
+        "tests/stores/qdrant_clients.py",
+        "tests/stores/qdrant_server.py",
+        "tests/stores/test_qdrant.py",
+        "tests/stores/test_qdrant_copies.py",
+        "tests/stores/test_qdrant_versions.py",
+    ),
+    "vector_store=sqlite, vector_store=pgvector": (
+        "app/stores/fusing.py",
+        "app/stores/words.py",
+        "tests/stores/test_fusing.py",
+        "tests/stores/test_words.py",
+    ),
+    "vector_store=sqlite and job_queue=none": ("tests/test_whole.py",),
+    "vector_store=sqlite and job_queue": ("tests/jobs/on_rabbitmq/test_service.py",),
+    "job_queue=none": ("app/jobs/in_process.py", "tests/jobs/test_in_process.py"),
+    "job_queue": (
+        "app/jobs/delivery.py",
+        "app/jobs/rabbitmq.py",
+        "app/worker.py",
+        "tests/jobs/on_rabbitmq",
+        "tests/rabbitmq.py",
+    ),
+    "job_queue=celery": (
+        "app/jobs/celery.py",
+        "app/jobs/celery_worker.py",
+        "tests/jobs/on_rabbitmq/test_celery.py",
+    ),
+    "job_queue=taskiq": (
+        "app/jobs/taskiq.py",
+        "app/jobs/taskiq_worker.py",
+        "tests/jobs/on_rabbitmq/test_taskiq.py",
+    ),
     "web_page": ("app/web", "app/api/page.py", "tests/test_page.py"),
     "ci=github": (".github",),
     "ci=gitlab": (".gitlab-ci.yml",),
@@ -52,12 +146,17 @@ NOT_OURS = {".git", ".venv", ".venv-uv"}  # there when a project is rendered ove
 
 def holds(condition: str, answers: dict[str, Any]) -> bool:
     """Tell whether the answers meet a condition; KeyError if it names no option."""
-    for term in condition.split(","):
-        name, _, value = term.strip().partition("=")
-        answer = str(answers[name]).lower()
-        if answer == value.lower() if value else answer not in {"false", "none"}:
-            return True
-    return False
+    return any(
+        all(term_holds(term.strip(), answers) for term in terms.split(" and "))
+        for terms in condition.split(",")
+    )
+
+
+def term_holds(term: str, answers: dict[str, Any]) -> bool:
+    """Tell whether the answers meet a condition without commas and `and`."""
+    name, _, value = term.partition("=")
+    answer = str(answers[name]).lower()
+    return answer == value.lower() if value else answer not in {"false", "none"}
 
 
 def mark_pattern(answers: dict[str, Any]) -> re.Pattern[str]:

