@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 export DEMO_ONCE ?=
 
-.PHONY: demo test check bench limits-report
+.PHONY: demo test check bench limits-report ingestion-report
 
 demo: $(filter .venv-uv/%,$(UV))  ## render the defaults, serve them, stream one answer
 	exec "$(UV)" run python scripts/demo.py
@@ -21,6 +21,9 @@ bench: $(filter .venv-uv/%,$(UV))  ## compare the service with peers and with a 
 
 limits-report: $(filter .venv-uv/%,$(UV))  ## measure the sliding window beside other limiters
 	"$(UV)" run --script bench/limits_report.py
+
+ingestion-report: $(filter .venv-uv/%,$(UV))  ## measure the service's latency while it ingests
+	"$(UV)" run --group bench python -m bench.ingestion $(ARGS)
 
 .venv-uv/bin/uv:
 	$(PYTHON) -m venv .venv-uv

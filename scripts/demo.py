@@ -1,4 +1,4 @@
-"""Show the template at work: render the defaults, serve them, stream one answer, keep serving.
+"""Show the template at work: render the defaults, load documents, serve, stream one answer.
 
 Runs inside `uv run`, on the standard library and cookiecutter. Ends with 0 after Ctrl-C, or right
 after the answer where DEMO_ONCE is set; with 1 and one line if anything fails. The service is
@@ -31,7 +31,9 @@ SCRATCH = TEMPLATE / ".demo"
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 SUPPORTED = ("3.11", "3.12", "3.13")
-QUESTION = "How do you keep a thousand streams going at once?"
+DOCUMENTS = ("README.md",)
+QUESTION = "How do I point it at a local server such as Ollama?"
+SNIPPET = 70
 START_TIMEOUT = 60.0
 ANSWER_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
@@ -89,6 +91,13 @@ def install(project: Path) -> None:
     """Make the service's environment; on a machine's first time this downloads it."""
     if code := uv(project, "sync", "--quiet", "--no-dev").wait():
         msg = f"uv could not install the service's dependencies (exit status {code})"
+        raise DemoError(msg)
+
+
+def ingest(project: Path) -> None:
+    """Load the service's own documents, so that it can answer questions about itself."""
+    if uv(project, "run", "--no-sync", "python", "-m", "app.ingest", *DOCUMENTS).wait():
+        msg = "the documents could not be loaded"
         raise DemoError(msg)
 
 
@@ -158,7 +167,7 @@ def events(lines: Iterable[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def show_answer(port: int) -> None:
     """Put one question to POST /chat and print the tokens as they come."""
-    body = {"messages": [{"role": "user", "content": QUESTION}]}
+    body = {"messages": [{"role": "user", "content": QUESTION}], "retrieve": True}
     with request(port, "POST", "/chat", body) as response:
         if response.status != HTTPStatus.OK:
             msg = f"POST /chat answered {response.status}: {response.read(500)!r}"
@@ -168,6 +177,8 @@ def show_answer(port: int) -> None:
             if name == "error":
                 msg = f"the answer ended with an error: {data}"
                 raise DemoError(msg)
+            if name == "sources":
+                show_sources(data["sources"])
             if name == "token":
                 tokens += 1
                 print(data["text"], end="", flush=True)
@@ -178,12 +189,24 @@ def show_answer(port: int) -> None:
     raise DemoError(msg)
 
 
+def show_sources(sources: list[dict[str, Any]]) -> None:
+    """Print what the answer may cite; an answer without sources is no demonstration."""
+    if not sources:
+        msg = "nothing was found in the documents"
+        raise DemoError(msg)
+    for number, source in enumerate(sources, 1):
+        print(f"[{number}] {source['title']}: {source['snippet'][:SNIPPET]}", flush=True)
+    print(flush=True)
+
+
 def demo(*, once: bool) -> None:
     """Go through the whole demonstration."""
     print("Rendering the defaults into .demo ...", flush=True)
     project = render()
     print("Installing the service's dependencies ...", flush=True)
     install(project)
+    print(f"Loading {', '.join(DOCUMENTS)} ...", flush=True)
+    ingest(project)
     port = free_port(int(os.environ.get("PORT", DEFAULT_PORT)))
     print(f"Starting the service on port {port} ...\n\nPOST /chat: {QUESTION}\n", flush=True)
     with service(project, port):
