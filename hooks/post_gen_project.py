@@ -42,7 +42,10 @@ OPTIONAL = {
         "tests/concurrency/fleet",
         "tests/ratelimit/on_redis",
     ),
-    "redis_rate_limiter and ingestion_client": ("app/shared_slots.py", "tests/test_shared_slots.py"),
+    "redis_rate_limiter and ingestion_client": (
+        "app/shared_slots.py",
+        "tests/test_shared_slots.py",
+    ),
     "ingestion_client": (
         "app/api/page_body.py",
         "app/ingestion/body.py",
