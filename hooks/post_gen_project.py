@@ -122,6 +122,7 @@ OPTIONAL = {
     "vector_store=sqlite and job_queue": ("tests/jobs/on_rabbitmq/test_service.py",),
     "job_queue=none": ("app/jobs/in_process.py", "tests/jobs/test_in_process.py"),
     "job_queue": (
+        "app/broker_url.py",
         "app/jobs/delivery.py",
         "app/jobs/rabbitmq.py",
         "app/worker.py",

@@ -73,7 +73,7 @@ LATER_MAY_HELP = (
     RetrievalError, StoreError,
 )  # fmt: skip
 OF_OUR_OWN = {
-    JobQueueError: "the document waits, but the queue of jobs cannot be reached: hand it in again",
+    JobQueueError: "the document is kept, but its job was not taken on: hand it in again later",
     StoreError: "the store of documents cannot be reached",
 }
 """What clients are told where the error itself names the operator's servers and files."""

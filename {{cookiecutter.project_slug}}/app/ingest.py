@@ -29,6 +29,8 @@ ENDINGS = {
 }  # fmt: skip
 """Of the files that are taken from a folder; a file that is named is taken whatever it is."""
 BACKOFF = Backoff(first=1.0, longest=30.0)
+LONGEST_WAIT = 60.0
+"""Seconds, whatever anybody asks for: somebody is waiting at the shell."""
 
 Item = Path | str
 """A file, or a URL."""
@@ -84,7 +86,7 @@ class Loading:
             )
             if failure is None or failure.retry_in is None:
                 return
-            await asyncio.sleep(failure.retry_in)
+            await asyncio.sleep(min(failure.retry_in, LONGEST_WAIT))
 
 
 def read(item: Item) -> Submission:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
+from app.concurrency.limiter import ConcurrencyLimiter
 from app.documents.library import Library
 from app.documents.resuming import resuming  # optional: job_queue=none
 from app.jobs.celery import CeleryQueue  # optional: job_queue=celery
@@ -15,9 +16,19 @@ from app.jobs.taskiq import TaskiqQueue  # optional: job_queue=taskiq
 from app.retrieval.gather import Retriever
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.workshop import Workshop, open_workshop
+from app.workshop import open_workshop
 
 log = structlog.get_logger(__name__)
+
+OpenQueue = AbstractAsyncContextManager[JobQueue]
+"""A queue as long as it is open."""
+
+UPLOADS = 8
+"""Documents that are taken in at once, each held in memory several times over; ..."""
+WAITING_UPLOADS = 64
+"""... more may wait, ..."""
+UPLOAD_WAIT = 30.0
+"""... for so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,7 @@ class Knowledge:
 
     library: Library
     retriever: Retriever
+    uploads: ConcurrencyLimiter
 
 
 async def open_knowledge(
@@ -33,7 +45,6 @@ async def open_knowledge(
 ) -> Knowledge:
     """Open everything in order; `stack` closes it."""
     workshop = await open_workshop(settings, client, stack)
-    jobs = await _open_jobs(settings, workshop, stack)
 
     def degraded(source: str, error: Exception) -> None:
         metrics.count_degraded(source)
@@ -46,12 +57,7 @@ async def open_knowledge(
         on_degraded=degraded,
     )
     await stack.enter_async_context(retriever)
-    return Knowledge(Library(workshop.store, jobs), retriever)
-
-
-async def _open_jobs(settings: Settings, workshop: Workshop, stack: AsyncExitStack) -> JobQueue:
-    """Open the queue of documents: worked on here, or by workers of their own."""
-    queue: AbstractAsyncContextManager[JobQueue]
+    queue: OpenQueue
     broker = settings.broker_url.get_secret_value()  # optional: job_queue
     queue = CeleryQueue(broker)  # optional: job_queue=celery
     queue = TaskiqQueue(broker)  # optional: job_queue=taskiq
@@ -59,4 +65,5 @@ async def _open_jobs(settings: Settings, workshop: Workshop, stack: AsyncExitSta
     queue = InProcessQueue(workshop.work, concurrency=at_once)  # optional: job_queue=none
     jobs = await stack.enter_async_context(queue)
     await stack.enter_async_context(resuming(workshop.store, jobs))  # optional: job_queue=none
-    return jobs
+    uploads = ConcurrencyLimiter(UPLOADS, max_queue=WAITING_UPLOADS, queue_timeout=UPLOAD_WAIT)
+    return Knowledge(Library(workshop.store, jobs), retriever, uploads)

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.broker_url import BrokerUrl  # optional: job_queue
 from app.clients import Terms, parse_keys, parse_terms
 from app.redis_url import RedisUrl  # optional: redis_rate_limiter
 
@@ -102,7 +103,7 @@ class Settings(BaseSettings):
     embedding_model: str | None = None
     embedding_max_concurrency: int = Field(4, ge=1)
     ingestion_concurrency: int = Field(2, ge=1)
-    broker_url: SecretStr = SecretStr("amqp://guest:guest@localhost/")  # optional: job_queue
+    broker_url: BrokerUrl = SecretStr("amqp://guest:guest@localhost/")  # optional: job_queue
     serppost_api_key: ApiKey = SecretStr("")  # optional: ingestion_client
     serppost_base_url: HttpUrl = "https://serppost.com"  # optional: ingestion_client
     serppost_request_slots: int = Field(68, ge=1)  # optional: ingestion_client

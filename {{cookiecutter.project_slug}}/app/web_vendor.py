@@ -26,6 +26,8 @@ MAX_WAITING = 200
 """Calls that may wait for a slot, ..."""
 LONGEST_WAIT = 15.0
 """... for so many seconds."""
+FRESH = 300.0
+"""Seconds for which a page is not fetched again."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,7 @@ async def open_web(
     slots = _slots(settings)
     slots = await slots_on_redis(slots, settings, stack)  # optional: redis_rate_limiter
     vendor = SerppostClient(client, api_key=key, base_url=settings.serppost_base_url, limiter=slots)
-    pages = await stack.enter_async_context(CachedPages(vendor))
+    pages = await stack.enter_async_context(CachedPages(vendor, ttl=FRESH))
     search = await stack.enter_async_context(CachedSearch(vendor))
     return partial(fetch, pages), [WebSource(search)]
 

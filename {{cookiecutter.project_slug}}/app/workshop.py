@@ -18,7 +18,7 @@ from app.retrieval.protocol import Source
 from app.settings import Settings
 from app.sources.documents import DocumentSource
 from app.stores.pgvector import PgvectorStore  # optional: vector_store=pgvector
-from app.stores.protocol import DocumentStore
+from app.stores.protocol import DocumentStore, StoreError
 from app.stores.qdrant import QdrantStore  # optional: vector_store=qdrant
 from app.stores.sqlite import SqliteStore  # optional: vector_store=sqlite
 from app.web_vendor import open_web  # optional: ingestion_client
@@ -61,12 +61,15 @@ def connections_needed(settings: Settings) -> int:
 
 
 def build_store(settings: Settings, model: str) -> DocumentStore:
-    """Build the store at VECTOR_STORE_URL, for the vectors of a model."""
+    """Build the store at VECTOR_STORE_URL, for the vectors of a model; StoreError if it is none."""
     kind: StoreKind
     kind = PgvectorStore  # optional: vector_store=pgvector
     kind = QdrantStore  # optional: vector_store=qdrant
     kind = SqliteStore  # optional: vector_store=sqlite
-    return kind(settings.vector_store_url.get_secret_value(), model=model)
+    try:
+        return kind(settings.vector_store_url.get_secret_value(), model=model)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
 
 
 async def check_store(settings: Settings) -> None:

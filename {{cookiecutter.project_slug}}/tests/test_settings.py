@@ -21,6 +21,8 @@ BAD_VALUES = [
     ("ECHO_TOKEN_COUNT", "0"),
     ("OPENAI_API_KEY", "sk with a space"),
     ("ANTHROPIC_API_KEY", "sk-ü"),
+    ("BROKER_URL", "redis://localhost"),  # optional: job_queue
+    ("BROKER_URL", "amqp://localhost:port/"),  # optional: job_queue
     ("VECTOR_STORE_URL", "mysql://localhost/documents"),
     ("RETRIEVAL_TIMEOUT", "0"),
     ("EMBEDDING_MODEL", "text-embedding-3-small"),  # at the vendor's, without a key

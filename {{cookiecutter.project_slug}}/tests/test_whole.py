@@ -54,3 +54,11 @@ async def test_another_model_does_not_start(tmp_path: Path) -> None:
     assert (code, len(said.splitlines())) == (1, 1), said
     assert "model-of-before" in said
     assert HashingEmbedder.model in said
+
+
+async def test_bad_address_does_not_start(tmp_path: Path) -> None:
+    """An address that is no file of SQLite's ends the start with one clear line."""
+    bad = "sqlite:///:memory:"
+    code, _, said = await run(tmp_path, PYTHON, "-m", "app", VECTOR_STORE_URL=bad)
+    assert (code, len(said.splitlines())) == (1, 1), said
+    assert "VECTOR_STORE_URL" in said

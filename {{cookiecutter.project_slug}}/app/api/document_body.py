@@ -1,6 +1,6 @@
 """The JSON bodies of `POST /documents`: one class for each kind of document."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,7 +9,7 @@ from app.documents.submission import Submission
 from app.settings import Settings
 
 
-class DocumentBody(BaseModel):
+class DocumentBody(BaseModel, ABC):
     """What may be said of a document, whatever it is."""
 
     model_config = ConfigDict(extra="forbid")

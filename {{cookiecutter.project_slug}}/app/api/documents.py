@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response, status
 
-from app.api.auth import authenticate
+from app.api.auth import ClientDep, authenticate
 from app.api.services import ServicesDep
 from app.api.submissions import SCHEMA, read_submission
 from app.documents.library import Library
@@ -28,11 +28,16 @@ router = APIRouter(prefix="/documents", tags=["documents"], dependencies=[Depend
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED, openapi_extra=SCHEMA)
 async def add(
-    request: Request, response: Response, services: ServicesDep, library: LibraryDep
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    client: ClientDep,
+    library: LibraryDep,
 ) -> dict[str, str]:
-    """Take a document in, to be made findable."""
-    submission = await read_submission(request, services.settings)
-    document, is_new = await library.add(submission)
+    """Take a document in, to be made findable; a few at once, as each is held in memory."""
+    async with services.knowledge.uploads.slot(client.name, weight=client.terms.weight):
+        submission = await read_submission(request, services.settings)
+        document, is_new = await library.add(submission)
     if not is_new:
         response.status_code = status.HTTP_200_OK
     return {"id": document.id, "state": document.state}

@@ -85,7 +85,8 @@ class Submission:
     @property
     def document(self) -> Document:
         """The document as it is to be stored."""
-        terms = json.dumps([self.title, self.metadata], sort_keys=True).encode()
+        kind = (self.content.media_type, self.content.filename)
+        terms = json.dumps([self.title, self.metadata, *kind], sort_keys=True).encode()
         return Document(
             id=_digest(self.name),
             revision=_digest(self.version, terms),

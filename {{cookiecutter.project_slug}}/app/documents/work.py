@@ -11,11 +11,12 @@ from app.documents.submission import MARKDOWN, Content
 from app.embeddings.protocol import Embedder
 from app.ingestion.decoding import ExtractionError
 from app.jobs.protocol import RetryLater
-from app.llm.protocol import ProviderRejectedError
-from app.stores.protocol import Document, DocumentStore, EmbeddingMismatchError, Passage
+from app.stores.protocol import Document, DocumentStore, Passage
 
-HOPELESS = (EmbeddingMismatchError, ExtractionError, ProviderRejectedError)
-"""Failures that another attempt would meet again."""
+OPERATORS = {
+    "EmbeddingMismatchError", "ProviderAuthenticationError", "ProviderRejectedError",
+}  # fmt: skip
+"""Failures that are not the document's: it stays unfinished, and is resumed after the mend."""
 
 Fetch = Callable[[str], Awaitable[str]]
 """Returns a page as Markdown; ExtractionError if it has none, RetryLater if it may have later."""
@@ -51,21 +52,20 @@ class DocumentWork:
         try:
             title, passages = await self._passages(document, Content.unpack(packed))
             await self._store.upsert(document.id, document.revision, passages, title=title)
-        except HOPELESS as error:
+        except ExtractionError as error:
             await self._store.fail(document.id, document.revision, str(error))
         except Exception as error:
             wait: float | None = getattr(error, "retry_after", None)
             if wait is None:
                 raise
-            raise RetryLater(str(error), after=wait) from error
+            raise RetryLater(f"{type(error).__name__}: {error}", after=wait) from error
 
     async def give_up(self, document_id: str, error: str) -> None:
         """Note that no attempt has helped; what the errors said is in the log."""
+        kind = error.removeprefix(f"{RetryLater.__name__}: ").partition(":")[0]
         document = await self._store.document(document_id)
-        if document is not None:
-            kind = error.partition(":")[0]
-            told = f"given up after {document.attempts} attempts: {kind}"
-            await self._store.fail(document.id, document.revision, told)
+        if document is not None and kind not in OPERATORS:
+            await self._store.fail(document.id, document.revision, f"given up: {kind}")
 
     async def _passages(self, document: Document, content: Content) -> tuple[str, list[Passage]]:
         data, media_type = content.data, content.media_type

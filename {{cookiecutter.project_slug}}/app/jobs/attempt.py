@@ -30,10 +30,9 @@ class Backoff:
 
     def after(self, attempt: int, asked: float | None = None) -> float:
         """Return the wait after attempt 1, 2, …; never less than what was asked for."""
-        if asked is not None:
-            return asked * (1 + self.random() / 10)
         full: float = min(self.longest, self.first * 2.0 ** (attempt - 1))
-        return full * (1 + self.random()) / 2
+        wait = full * (1 + self.random()) / 2
+        return wait if asked is None else max(wait, asked * (1 + self.random() / 10))
 
 
 @dataclass(frozen=True, slots=True)

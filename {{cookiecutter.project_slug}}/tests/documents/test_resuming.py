@@ -9,16 +9,23 @@ from app.stores.protocol import StoreUnavailableError
 from tests.documents.parts import Documents, Noted
 
 
+class DefectError(Exception):
+    """Nothing that a store may raise."""
+
+    retry_after = 0.001
+
+
 class AwayAtFirst(Documents):
     """A store that cannot be reached at the first call."""
 
     away = True
+    error: Exception = StoreUnavailableError("away", retry_after=0.001)
 
     async def unfinished(self) -> list[str]:
         """Fail once."""
         away, self.away = self.away, False
         if away:
-            raise StoreUnavailableError("away", retry_after=0.001)
+            raise self.error
         return await super().unfinished()
 
 
@@ -40,6 +47,15 @@ async def test_store_and_queue_are_waited_for() -> None:
     await store.submit(Submission.text("a").document, b"")
     await resume(store, jobs)
     assert len(jobs.jobs) == 1
+
+
+async def test_defect_does_not_end_the_service() -> None:
+    """Whatever resuming meets, what runs beside it goes on, and it tries again."""
+    store, jobs = AwayAtFirst(), Noted()
+    store.error = DefectError()
+    await store.submit(Submission.text("a").document, b"")
+    async with asyncio.timeout(10), resuming(store, jobs):
+        await jobs.published.wait()
 
 
 async def test_resuming_ends_with_its_block() -> None:

@@ -16,15 +16,17 @@ def test_same_content_is_the_same_document() -> None:
 
 
 def test_revision_is_of_what_is_said_about_it() -> None:
-    """Handing it in again changes nothing; another title or other metadata do."""
+    """Handing it in again changes nothing; another title, other metadata or another kind do."""
     revisions = {
         Submission.text("same").document.revision,
         Submission.text("same").document.revision,
         Submission.text("same", "Title").document.revision,
         Submission.text("same", "Title", {"a": 1, "b": 2}).document.revision,
         Submission.text("same", "Title", {"b": 2, "a": 1}).document.revision,
+        Submission.file(b"same", "text/html", "same.html").document.revision,
+        Submission.file(b"same", "text/plain", "same.html").document.revision,
     }
-    assert len(revisions) == 3
+    assert len(revisions) == 5
 
 
 def test_file_on_disk_is_known_by_its_path(tmp_path: Path) -> None:

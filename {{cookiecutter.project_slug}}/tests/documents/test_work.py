@@ -8,6 +8,7 @@ from app.embeddings.protocol import EmbeddingError
 from app.ingestion.decoding import ExtractionError
 from app.jobs.protocol import RetryLater
 from app.llm.protocol import ProviderRateLimitedError
+from app.stores.protocol import EmbeddingMismatchError
 from tests.documents.parts import Documents, Ones, Words
 
 
@@ -88,17 +89,31 @@ async def test_what_can_heal_is_tried_again() -> None:
 
 
 async def test_giving_up_tells_no_secrets() -> None:
-    """A document that was given up says how often it was tried and what kind of error it met."""
+    """A document that was given up says what kind of error it met, and nothing more."""
     store = Documents()
-    work = DocumentWork(store, Ones(EmbeddingError("at secret-host")), Words(), no_pages)
+    busy = ProviderRateLimitedError("at secret-host", retry_after=7)
+    work = DocumentWork(store, Ones(busy), Words(), no_pages)
     document_id = await queued(store, Submission.text("one"))
-    with pytest.raises(EmbeddingError):
+    with pytest.raises(RetryLater) as later:
         await work.process(document_id)
-    await work.give_up(document_id, "EmbeddingError: at secret-host")
+    await work.give_up(document_id, f"RetryLater: {later.value}")
     document = store.documents[document_id]
     assert document.state == "failed"
-    assert document.error == "given up after 1 attempts: EmbeddingError"
+    assert document.error == "given up: ProviderRateLimitedError"
     await work.give_up("nobody's", "X")
+
+
+async def test_mistake_of_the_operator_costs_no_document() -> None:
+    """What fails for a wrong model or key stays unfinished: it is resumed once that is mended."""
+    store = Documents()
+    work = DocumentWork(store, Ones(EmbeddingMismatchError("other")), Words(), no_pages)
+    document_id = await queued(store, Submission.text("one"))
+    with pytest.raises(EmbeddingMismatchError):
+        await work.process(document_id)
+    await work.give_up(document_id, "EmbeddingMismatchError: other")
+    assert await store.unfinished() == [document_id]
+    await work.process(document_id)
+    assert store.documents[document_id].state == "ready"
 
 
 async def test_overtaken_work_changes_nothing() -> None:

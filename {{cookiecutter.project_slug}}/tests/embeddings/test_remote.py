@@ -35,7 +35,8 @@ def direction(text: str) -> list[float]:
 def rows(texts: Sequence[str]) -> Vectors:
     """Return the vectors that are expected for numbers."""
     vectors = np.array([direction(text) for text in texts], np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 def answer(*vectors: object) -> dict[str, Any]:

@@ -69,5 +69,6 @@ async def shelf(open_store: OpenStore) -> AsyncIterator[Shelf]:
         serve() as service,
     ):
         jobs = Jobs(DocumentWork(store, embedder, DocumentReader(pool), no_pages))
-        service.use(knowledge=Knowledge(Library(store, jobs), retriever))
+        uploads = service.services.knowledge.uploads
+        service.use(knowledge=Knowledge(Library(store, jobs), retriever, uploads))
         yield Shelf(service, jobs, store)

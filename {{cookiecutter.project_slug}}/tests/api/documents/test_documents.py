@@ -1,10 +1,13 @@
 """`/documents`: handing in, looking up, taking out, and being answered from."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from fpdf import FPDF
 
+from app.api.submissions import MAX_JSON
+from app.concurrency.limiter import ConcurrencyLimiter
 from tests.api.documents.conftest import Shelf
 from tests.service import error_of
 
@@ -115,12 +118,44 @@ async def test_bad_body_is_422(shelf: Shelf, body: bytes, names: str) -> None:
     assert names in error_of(answer)["message"]
 
 
+@pytest.mark.parametrize("media_type", ["text/plain", "", "application/x-www-form-urlencoded"])
+async def test_body_of_another_type_is_422(shelf: Shelf, media_type: str) -> None:
+    """JSON that does not say so is refused: any page on the web can have a browser send that."""
+    answer = await shelf.service.client.post(
+        "/documents", content=b'{"text": "a"}', headers={"Content-Type": media_type}
+    )
+    assert (answer.status_code, "application/json" in answer.text) == (422, True)
+    assert await shelf.store.unfinished() == []
+
+
+async def test_large_json_is_413(shelf: Shelf) -> None:
+    """JSON that would take long to parse is refused, and told the way a large text takes."""
+    answer = await shelf.service.client.post("/documents", json={"text": "a" * (MAX_JSON + 1)})
+    assert (answer.status_code, "as a file" in error_of(answer)["message"]) == (413, True)
+    upload = {"file": ("a.txt", b"a " * MAX_JSON, "text/plain")}
+    answer = await shelf.service.client.post("/documents", files=upload)
+    assert answer.status_code == 202
+
+
+async def test_uploads_are_few_at_once(shelf: Shelf) -> None:
+    """More documents than are taken in at once, or may wait for that, are refused with 503."""
+    busy = ConcurrencyLimiter(1, max_queue=0, queue_timeout=1)
+    shelf.service.use(knowledge=replace(shelf.service.services.knowledge, uploads=busy))
+    async with busy.slot():
+        answer = await shelf.service.client.post("/documents", json={"text": TEXT})
+    assert (answer.status_code, error_of(answer)["type"]) == (503, "queue_full")
+    assert "retry-after" in answer.headers
+    await shelf.add(text=TEXT)
+
+
 @pytest.mark.parametrize(
     ("data", "files", "names"),
     [
         ({"title": "No file"}, {"other": ("x", b"y")}, "file"),
         ({"metadata": "{"}, {"file": ("x.txt", b"y")}, "metadata"),
         ({"colour": "red"}, {"file": ("x.txt", b"y")}, "colour"),
+        ({}, {"file": ("x.txt", b"")}, "empty"),
+        ({}, {"file": ("x.txt", b"y"), "other": ("y.txt", b"z")}, "files"),
     ],
 )
 async def test_bad_form_is_422(
