@@ -23,6 +23,7 @@ def note(event, arguments):
         done.append(event)
     if event == "open" and "/app/" in str(arguments[0]) and ".py" not in str(arguments[0]):
         done.append(arguments[0])
+import urllib3  # its own import tries out IPv6  # optional: vector_store=qdrant
 sys.addaudithook(note)
 import app.main
 assert not done, done

@@ -185,7 +185,7 @@ class FleetSemaphore:
     async def _keep_in_step(self) -> None:
         """Talk to the server when something has changed, and in time to keep what is held."""
         due: float | None = None
-        while True:
+        while not _is_cancelled():
             with suppress(TimeoutError):
                 async with asyncio.timeout(due):
                     await self._changed.wait()
@@ -219,7 +219,7 @@ class FleetSemaphore:
 
     async def _listen(self) -> None:
         """While there are waiters, wait for the word that it is this process's turn."""
-        while True:
+        while not _is_cancelled():
             await self._starved.wait()
             try:
                 async with asyncio.timeout(2 * self._poll):
@@ -240,3 +240,13 @@ class FleetSemaphore:
                 reply = await self._client.eval(FLEET_SCRIPT, len(_KEYS), *self._keys, *message)
         granted, lost, next_end = reply
         return list(map(int, granted)), set(map(int, lost)), (next_end + 1) / 1000
+
+
+def _is_cancelled() -> bool:
+    """Tell whether this task was cancelled, and the word of it lost on its way.
+
+    In Python 3.11 `asyncio.wait_for` may swallow a cancel, and redis-py uses it for a client with a
+    socket timeout.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -37,6 +37,7 @@ def connect(url: str, *, deadline: float = DEADLINE, max_connections: int = 50) 
         max_connections=max_connections,
         timeout=deadline,
         socket_connect_timeout=deadline,
+        socket_timeout=None,  # redis-py's is asyncio.wait_for, which may swallow a cancel in 3.11
         retry=Retry(NoBackoff(), 0),
         driver_info=None,  # else redis-py reads its own version from disk for each connection
     )

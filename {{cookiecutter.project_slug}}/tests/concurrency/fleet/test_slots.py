@@ -45,6 +45,17 @@ async def test_never_more_than_the_limit(redis: Redis) -> None:
     assert highest == 3
 
 
+async def test_closing_ends_in_the_middle_of_a_message(redis: Redis, socket: Path) -> None:
+    """A process that closes while it talks to the server does end, its client's timeouts or not."""
+    async with asyncio.timeout(60), Redis(unix_socket_path=str(socket), socket_timeout=5) as client:
+        for moment in range(30):
+            async with FleetSemaphore(client, f"closing-{moment}", limit=1) as fleet:
+                async with fleet.slot(timeout=20.0):
+                    pass
+                for _ in range(moment % 6):
+                    await asyncio.sleep(0)
+
+
 async def test_a_waiter_is_woken_when_a_slot_comes_free(redis: Redis) -> None:
     """Another process's slot is handed on long before the next poll."""
     async with process(redis) as here, process(redis) as there, AsyncExitStack() as stack:
