@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,10 @@ def test_variant(variant: Variant, template: Path, tmp_path: Path) -> None:
     python = interpreter(variant.python)
     project = render(template, tmp_path, {"project_name": NAME, **variant.answers})
     run(["make", "check"], project, UV=UV, UV_PYTHON=python)
-    report = run(["make", "test"], project, UV=UV, UV_PYTHON=python)
+    # A root of its own for its temporary files: on the common one each pytest that starts takes
+    # away the right to look inside, which a PostgreSQL that runs as another user needs.
+    with TemporaryDirectory(prefix="v") as root:
+        report = run(["make", "test"], project, UV=UV, UV_PYTHON=python, PYTEST_DEBUG_TEMPROOT=root)
     assert re.search(r"\b[1-9]\d* passed", report), report
 
 
@@ -43,6 +47,7 @@ def test_unrendered(tmp_path: Path) -> None:
     project = render(template, tmp_path / "out", answers, hooks=False)
     run([UV, "sync", "--quiet"], project, UV_PYTHON=interpreter(str(answers["python_version"])))
     programs = project / ".venv" / ("Scripts" if os.name == "nt" else "bin")
-    for command in TOOLS:
-        name, *arguments = command.split()
-        run([programs / name, *arguments], template / SERVICE)
+    with TemporaryDirectory(prefix="v") as root:
+        for command in TOOLS:
+            name, *arguments = command.split()
+            run([programs / name, *arguments], template / SERVICE, PYTEST_DEBUG_TEMPROOT=root)
