@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from app.embeddings.hashing import HashingEmbedder
+from app.stores.sqlite import SqliteStore
 from tests.process import PYTHON, ServiceProcess, start, start_service
 from tests.rabbitmq import RabbitMQNode
 
@@ -63,3 +65,22 @@ async def test_broker_that_is_away_is_503(broker_node: RabbitMQNode, tmp_path: P
         again = await service.client.post("/documents", json=TEXT)
         assert again.status_code == 200
         await until_ready(service, again.json()["id"])
+
+
+async def test_killed_worker_loses_and_doubles_nothing(
+    broker_node: RabbitMQNode, tmp_path: Path
+) -> None:
+    """A worker that is killed in the middle of many: each document is in the store once."""
+    texts = [f"# Zebra {number}\n\nIt has {number} stripes." for number in range(40)]
+    async with start_service(tmp_path, BROKER_URL=broker_node.url) as service:
+        answers = [await service.client.post("/documents", json={"text": text}) for text in texts]
+        ids = [answer.json()["id"] for answer in answers]
+        async with worker(tmp_path, broker_node.url) as first:
+            await until_ready(service, ids[0])
+            os.killpg(first.pid, signal.SIGKILL)
+            await first.wait()
+        async with worker(tmp_path, broker_node.url):
+            for document_id in ids:
+                await until_ready(service, document_id)
+    async with SqliteStore(tmp_path / "documents.db", model=HashingEmbedder.model) as store:
+        assert await store.count() == len(texts)
