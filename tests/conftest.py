@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,8 +46,3 @@ class OneWorkerAFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerAFile:
     """Replace the scheduler of --dist."""
     return OneWorkerAFile(config, log)
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001
-    """Use half as many again as there are cores: the variants wait more than they compute."""
-    return (os.cpu_count() or 2) * 3 // 2

@@ -29,6 +29,7 @@ class Documents:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._database = sqlite3.connect(folder / DATABASE, timeout=60, isolation_level=None)
+        self._database.execute("PRAGMA synchronous = OFF")  # no disk is to hold a worker up
 
     async def process(self, document_id: str) -> None:
         """Note that it is begun, do as its name says, store it."""

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+import app.knowledge
 from app.embeddings.hashing import HashingEmbedder
 from app.stores.sqlite import SqliteStore
 from tests.process import PYTHON, ServiceProcess, start, start_service
@@ -15,6 +18,9 @@ from tests.rabbitmq import RabbitMQNode
 
 from .peek import LONG
 
+pytestmark = pytest.mark.skipif(
+    hasattr(app.knowledge, "InProcessQueue"), reason="this service does the work itself"
+)
 TEXT = {"text": "# Zebras\n\nA zebra has stripes."}
 
 
