@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from operator import truediv
 from pathlib import Path
@@ -74,10 +75,18 @@ async def gone(pid: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def children() -> set[str]:
-    """Return the ids of this process' children, zombies included."""
-    threads = Path(f"/proc/{os.getpid()}/task").iterdir()
-    return {pid for thread in threads for pid in (thread / "children").read_text().split()}
+def children() -> set[int]:
+    """Return the ids of this process' children, zombies included.
+
+    Not from `task/*/children`: a thread may end meanwhile, and its children pass to another.
+    """
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # some other process has ended
+            pid, _, rest = stat.read_text(errors="replace").partition(" (")
+            if int(rest.rpartition(") ")[2].split()[1]) == os.getpid():
+                found.add(int(pid))
+    return found
 
 
 async def test_a_process_serves_call_after_call() -> None:
