@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,26 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> 
     end = "\n".join(f"{done.stdout}\n{done.stderr}".splitlines()[-REPORTED_LINES:])
     assert done.returncode == 0, f"$ {shown}\n{end}\nexit status {done.returncode}"
     return done.stdout
+
+
+class UnstableTestWarning(UserWarning):
+    """Tests failed, and passed when they were run again."""
+
+
+def run_tests(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> str:
+    """Run a project's pytest by this command; what fails is run once more, and must not fail twice.
+
+    A variant's tests start processes and servers by the dozen, and all variants together some
+    30,000 tests, side by side: one that a stall of the machine broke is no reason to refuse a
+    change. It is not passed over either: what it said is in the warnings at the end of the run.
+    """
+    try:
+        return run(command, cwd, **environment)
+    except AssertionError as error:
+        again = {"PYTEST_ADDOPTS": "--last-failed --last-failed-no-failures=none"}
+        report = run(command, cwd, **environment, **again)
+        warnings.warn(f"{cwd}: failed once\n{error}", UnstableTestWarning, stacklevel=2)
+        return report
 
 
 def files_of(project: Path) -> dict[str, bytes]:

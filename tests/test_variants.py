@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from interpreters import interpreter
-from projects import UV, copy_template, render, run
+from projects import UV, copy_template, render, run, run_tests
 from variants import SERVICE, Variant, everything, load_variants
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = 'Ünï "Çhat" \\ 👩‍💻'
-TOOLS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "pytest")
+TOOLS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
 
 
 @pytest.mark.parametrize("variant", load_variants(), ids=lambda variant: variant.name)
@@ -32,7 +32,8 @@ def test_variant(variant: Variant, template: Path, tmp_path: Path) -> None:
     # A root of its own for its temporary files: on the common one each pytest that starts takes
     # away the right to look inside, which a PostgreSQL that runs as another user needs.
     with TemporaryDirectory(prefix="v") as root:
-        report = run(["make", "test"], project, UV=UV, UV_PYTHON=python, PYTEST_DEBUG_TEMPROOT=root)
+        setting = {"UV": UV, "UV_PYTHON": python, "PYTEST_DEBUG_TEMPROOT": root}
+        report = run_tests(["make", "test"], project, **setting)
     assert re.search(r"\b[1-9]\d* passed", report), report
 
 
@@ -47,7 +48,8 @@ def test_unrendered(tmp_path: Path) -> None:
     project = render(template, tmp_path / "out", answers, hooks=False)
     run([UV, "sync", "--quiet"], project, UV_PYTHON=interpreter(str(answers["python_version"])))
     programs = project / ".venv" / ("Scripts" if os.name == "nt" else "bin")
+    for command in TOOLS:
+        name, *arguments = command.split()
+        run([programs / name, *arguments], template / SERVICE)
     with TemporaryDirectory(prefix="v") as root:
-        for command in TOOLS:
-            name, *arguments = command.split()
-            run([programs / name, *arguments], template / SERVICE, PYTEST_DEBUG_TEMPROOT=root)
+        run_tests([programs / "pytest"], template / SERVICE, PYTEST_DEBUG_TEMPROOT=root)
