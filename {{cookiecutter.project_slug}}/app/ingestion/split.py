@@ -46,8 +46,13 @@ _BOUNDARIES = tuple(
 )
 _BLANK = re.compile(r"[\r\n](?:[^\S\r\n]*[\r\n]){3,}")
 """Each length of these is a level of its own to the splitter, and costs it more than the last."""
-_ONLY_HEADINGS = re.compile(r"(?:\s*+(?:#{1,6}[ \t][^\n]*|[^\n#]+\n(?:=+|-+)[ \t]*(?=\n|\Z)))++\s*")
-"""Without ways back (`++`): each line that reads as either kind would double them."""
+_OPENS = re.compile(
+    r"(?:\s*+(?:#{1,6}[ \t][^\n]*|[^\n#]+\n(?:=+|-+)[ \t]*(?=\n|\Z)))*+\s*(?:(?:```|~~~)[^\n]*\s*)?"
+)
+"""Headings, and the fence of code that begins under them, without what they announce.
+
+Without ways back (`*+`): each line that reads as either kind of heading would double them.
+"""
 
 
 def estimate_text(text: str) -> int:
@@ -80,7 +85,7 @@ def split(
     markdown = _BLANK.sub("\n\n\n", markdown)
     outline = Outline(markdown)
     passages: list[str] = []
-    alone = ""  # the last passage, if it is headings that still lack their text
+    alone = ""  # the last passage, if it only opens what is in the next
     for start, part in _parts(markdown, PART * max_tokens, estimate):
         for offset, text in splitter.chunk_indices(part):
             path = [title, *outline.path(start + offset)]
@@ -89,7 +94,7 @@ def split(
                 passages[-1] = passage = joined
             else:
                 passages.append(passage)
-            alone = passage if _ONLY_HEADINGS.fullmatch(text) else ""
+            alone = passage if _OPENS.fullmatch(text) else ""
     return passages
 
 

@@ -97,6 +97,14 @@ def test_headings_do_not_stand_alone() -> None:
         assert estimate_text(passage) <= 100
 
 
+def test_the_fence_of_code_does_not_stand_alone() -> None:
+    """Where code is cut, what opens it stands with its beginning."""
+    code = "\n".join(f"value_{number} = compute(number={number})" for number in range(40))
+    passages = split(f"Text.\n\n## How\n\n```python\n{code}\n```", max_tokens=120, overlap=0)
+    assert len(passages) > 3
+    assert all("compute" in passage for passage in passages[1:])
+
+
 @pytest.mark.parametrize("markdown", ["", " \n\t\n", "\n" * 5000, "\u00a0\n" * 100])
 def test_a_blank_text_has_no_passages(markdown: str) -> None:
     """However many lines it has."""
