@@ -18,6 +18,9 @@ OPERATORS = {
 }  # fmt: skip
 """Failures that are not the document's: it stays unfinished, and is resumed after the mend."""
 
+MOST_ATTEMPTS = 50
+"""Over all restarts: a document that ends the process that reads it must not do so for ever."""
+
 Fetch = Callable[[str], Awaitable[str]]
 """Returns a page as Markdown; ExtractionError if it has none, RetryLater if it may have later."""
 
@@ -49,6 +52,10 @@ class DocumentWork:
         if begun is None:
             return
         document, packed = begun
+        if document.attempts > MOST_ATTEMPTS:
+            given_up = f"given up: begun {MOST_ATTEMPTS} times and never finished"
+            await self._store.fail(document.id, document.revision, given_up)
+            return
         try:
             title, passages = await self._passages(document, Content.unpack(packed))
             await self._store.upsert(document.id, document.revision, passages, title=title)

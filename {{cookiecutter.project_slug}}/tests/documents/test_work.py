@@ -3,7 +3,7 @@
 import pytest
 
 from app.documents.submission import Submission
-from app.documents.work import DocumentWork, no_pages
+from app.documents.work import MOST_ATTEMPTS, DocumentWork, no_pages
 from app.embeddings.protocol import EmbeddingError
 from app.ingestion.decoding import ExtractionError
 from app.jobs.protocol import RetryLater
@@ -53,6 +53,25 @@ async def test_page_is_fetched_as_markdown() -> None:
     await DocumentWork(store, Ones(), Words(), fetch).process(document_id)
     assert store.documents[document_id].title == "found in text/markdown"
     assert store.passages[document_id][0].text == "text of https://example.org/"
+
+
+async def test_what_was_begun_too_often_fails() -> None:
+    """A document whose work never came to an end is given up; handed in again it has new tries."""
+    store = Documents()
+    work = DocumentWork(store, Ones(), Words(), no_pages)
+    document_id = await queued(store, Submission.text("one"))
+    for _ in range(MOST_ATTEMPTS):
+        await store.begin(document_id)
+    await work.process(document_id)
+    document = store.documents[document_id]
+    assert (document.state, document.error) == (
+        "failed", f"given up: begun {MOST_ATTEMPTS} times and never finished",
+    )  # fmt: skip
+    await queued(store, Submission.text("one"))
+    for _ in range(MOST_ATTEMPTS - 1):
+        await store.begin(document_id)
+    await work.process(document_id)
+    assert store.documents[document_id].state == "ready"
 
 
 async def test_what_cannot_heal_fails_at_once() -> None:
