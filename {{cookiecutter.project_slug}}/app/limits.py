@@ -32,6 +32,11 @@ class RateLimits:
         limits = {unit: own[unit] or limit for unit, limit in self.client.items()}
         return [*self._budgets(TIER, self.tier), *self._budgets(f"client:{client.name}", limits)]
 
+    def uploads(self, client: Client) -> Sequence[Budget]:
+        """Return the budgets that a request of this client is charged to which asks no provider."""
+        own = self.budgets(client)
+        return [budget for budget in own if budget.key != TIER and budget.unit == "requests"]
+
     def hear(self, headers: Mapping[str, str]) -> None:
         """Take the provider's own word for what is left of the tier, if it is less."""
         said = read_provider_limits(headers)

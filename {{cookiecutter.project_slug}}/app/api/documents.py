@@ -5,6 +5,7 @@ where that content is there already; `GET /documents/{id}` says how far it has g
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response, status
@@ -12,7 +13,10 @@ from fastapi import APIRouter, Depends, Request, Response, status
 from app.api.auth import ClientDep, authenticate
 from app.api.services import ServicesDep
 from app.api.submissions import SCHEMA, read_submission
+from app.clients import Client
 from app.documents.library import Library
+from app.lifespan import Services
+from app.ratelimit.header_fields import rate_limit_fields
 
 
 async def library(services: ServicesDep) -> AsyncIterator[Library]:
@@ -22,6 +26,22 @@ async def library(services: ServicesDep) -> AsyncIterator[Library]:
 
 
 LibraryDep = Annotated[Library, Depends(library)]
+
+
+@asynccontextmanager
+async def charged(services: Services, client: Client) -> AsyncIterator[dict[str, str]]:
+    """Charge one request to the client's own budget, unless the block fails.
+
+    RateLimited if it has none left. Gives the header fields that tell how it stands.
+    """
+    reservation = await services.limits.limiter.reserve(services.limits.uploads(client), tokens=0)
+    try:
+        yield rate_limit_fields(reservation.standings)
+    except BaseException:
+        reservation.cancel()
+        raise
+    reservation.settle(tokens=0)
+
 
 router = APIRouter(prefix="/documents", tags=["documents"], dependencies=[Depends(authenticate)])
 
@@ -35,9 +55,11 @@ async def add(
     library: LibraryDep,
 ) -> dict[str, str]:
     """Take a document in, to be made findable; a few at once, as each is held in memory."""
-    async with services.knowledge.uploads.slot(client.name, weight=client.terms.weight):
+    turn = services.knowledge.uploads.slot(client.name, weight=client.terms.weight)
+    async with charged(services, client) as standing, turn:
         submission = await read_submission(request, services.settings)
         document, is_new = await library.add(submission)
+    response.headers.update(standing)
     if not is_new:
         response.status_code = status.HTTP_200_OK
     return {"id": document.id, "state": document.state}

@@ -137,6 +137,21 @@ async def test_large_json_is_413(shelf: Shelf) -> None:
     assert answer.status_code == 202
 
 
+async def test_uploads_are_charged_to_their_client(shelf: Shelf) -> None:
+    """Each costs its client one request, unless it is refused; no more than it may are taken."""
+    limits = replace(shelf.service.services.limits, client={"requests": 2, "tokens": 1})
+    shelf.service.use(limits=limits)
+    client = shelf.service.client
+    taken = await client.post("/documents", json={"text": TEXT})
+    assert (taken.status_code, "r=1" in taken.headers["ratelimit"]) == (202, True)
+    assert (await client.post("/documents", json={"text": ""})).status_code == 422
+    assert (await client.post("/documents", json={"text": OTHER})).status_code == 202
+    refused = await client.post("/documents", json={"text": "One too many"})
+    assert (refused.status_code, error_of(refused)["type"]) == (429, "rate_limited")
+    assert "retry-after" in refused.headers
+    assert len(await shelf.store.unfinished()) == 2
+
+
 async def test_uploads_are_few_at_once(shelf: Shelf) -> None:
     """More documents than are taken in at once, or may wait for that, are refused with 503."""
     busy = ConcurrencyLimiter(1, max_queue=0, queue_timeout=1)
