@@ -5,7 +5,7 @@ import httpx
 from app.embeddings.hashing import HashingEmbedder
 from app.embeddings.protocol import Embedder
 from app.embeddings.remote import RemoteEmbedder
-from app.llm.deadlines import DeadlineProvider, Deadlines
+from app.llm.deadlines import DeadlineProvider
 from app.llm.failover import FailoverProvider
 from app.llm.openai import OpenAIProvider
 from app.settings import Settings
@@ -25,12 +25,7 @@ def build_embedder(settings: Settings, client: httpx.AsyncClient) -> Embedder:
         base_url=settings.openai_base_url,
         api_key=settings.openai_api_key.get_secret_value(),
     )
-    deadlines = Deadlines(
-        first_token=settings.llm_timeout_first_token,
-        idle=settings.llm_timeout_idle,
-        total=settings.llm_timeout_total,
-    )
-    retrying = FailoverProvider([DeadlineProvider(server, deadlines)], models={})
+    retrying = FailoverProvider([DeadlineProvider(server, settings.deadlines)], models={})
     return RemoteEmbedder(
         retrying.embed,
         model=settings.embedding_model,

@@ -6,7 +6,7 @@ import httpx
 
 from app.limits import RateLimits
 from app.llm.anthropic import AnthropicProvider
-from app.llm.deadlines import DeadlineProvider, Deadlines
+from app.llm.deadlines import DeadlineProvider
 from app.llm.echo import EchoProvider
 from app.llm.failover import FailoverProvider
 from app.llm.feedback import Ceiling, FeedbackProvider
@@ -24,15 +24,12 @@ def build_provider(
 
     `ceiling` hears how each bears its load, `limits` what the first says of its own rate limits.
     """
-    deadlines = Deadlines(
-        first_token=settings.llm_timeout_first_token,
-        idle=settings.llm_timeout_idle,
-        total=settings.llm_timeout_total,
-    )
     first, *others = settings.llm_provider  # the tier is the first's: others say nothing of it
     adapters = [BUILDERS[first](settings, client, limits.hear)]
     adapters += [BUILDERS[name](settings, client, None) for name in others]
-    providers: list[Provider] = [DeadlineProvider(adapter, deadlines) for adapter in adapters]
+    providers: list[Provider] = [
+        DeadlineProvider(adapter, settings.deadlines) for adapter in adapters
+    ]
     if settings.llm_adaptive:
         providers = [FeedbackProvider(provider, ceiling) for provider in providers]
     return FailoverProvider(providers, models=settings.models)

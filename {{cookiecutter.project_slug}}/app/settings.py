@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.broker_url import BrokerUrl  # optional: job_queue
 from app.clients import Terms, parse_keys, parse_terms
+from app.llm.deadlines import Deadlines
 from app.redis_url import RedisUrl  # optional: redis_rate_limiter
 
 ProviderName = Literal["echo", "openai", "anthropic"]
@@ -181,6 +182,15 @@ class Settings(BaseSettings):
         """The model of each provider: LLM_MODEL in the order of LLM_PROVIDER, else a default."""
         named = dict(zip(self.llm_provider, self.llm_model, strict=False))
         return {name: named.get(name, DEFAULT_MODELS[name]) for name in self.llm_provider}
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long a provider may take."""
+        return Deadlines(
+            first_token=self.llm_timeout_first_token,
+            idle=self.llm_timeout_idle,
+            total=self.llm_timeout_total,
+        )
 
 
 def _parts(value: str) -> tuple[str, ...]:

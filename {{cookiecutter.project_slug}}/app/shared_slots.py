@@ -12,12 +12,15 @@ Slots = Callable[[], AbstractAsyncContextManager[object]]
 
 COMMAND_DEADLINE = 5.0
 """Seconds; above those for which the semaphore listens for its turn."""
-LONGEST_WAIT = 15.0
-"""Seconds that a call waits for a slot of the fleet."""
 
 
-async def slots_on_redis(own: Slots, settings: Settings, stack: AsyncExitStack) -> Slots:
-    """Take a slot of the fleet behind each of `own`; without REDIS_URL those of `own` alone."""
+async def slots_on_redis(
+    own: Slots, settings: Settings, stack: AsyncExitStack, wait: float
+) -> Slots:
+    """Take a slot of the fleet behind each of `own`; without REDIS_URL those of `own` alone.
+
+    A call waits for a slot of the fleet for at most `wait` seconds.
+    """
     if settings.redis_url is None:
         return own
     limit = settings.serppost_request_slots
@@ -27,7 +30,7 @@ async def slots_on_redis(own: Slots, settings: Settings, stack: AsyncExitStack) 
 
     @asynccontextmanager
     async def slot() -> AsyncIterator[object]:
-        async with own(), fleet.slot(timeout=LONGEST_WAIT) as lease:
+        async with own(), fleet.slot(timeout=wait) as lease:
             yield lease
 
     return slot

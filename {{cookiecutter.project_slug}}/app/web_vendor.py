@@ -24,7 +24,7 @@ from app.sources.web import WebSource
 
 MAX_WAITING = 200
 """Calls that may wait for a slot, ..."""
-LONGEST_WAIT = 15.0
+SLOT_WAIT = 15.0
 """... for so many seconds."""
 FRESH = 300.0
 """Seconds for which a page is not fetched again."""
@@ -41,7 +41,7 @@ async def open_web(
         log.warning("SERPPOST_API_KEY is not set: the web is no source, and no page can be read")
         return no_pages, []
     slots = _slots(settings)
-    slots = await slots_on_redis(slots, settings, stack)  # optional: redis_rate_limiter
+    slots = await slots_on_redis(slots, settings, stack, SLOT_WAIT)  # optional: redis_rate_limiter
     vendor = SerppostClient(client, api_key=key, base_url=settings.serppost_base_url, limiter=slots)
     pages = await stack.enter_async_context(CachedPages(vendor, ttl=FRESH))
     search = await stack.enter_async_context(CachedSearch(vendor))
@@ -51,7 +51,7 @@ async def open_web(
 def _slots(settings: Settings) -> Limiter:
     """Keep the calls of this process within its share of the account's."""
     share = max(1, settings.serppost_request_slots // settings.workers)
-    return ConcurrencyLimiter(share, max_queue=MAX_WAITING, queue_timeout=LONGEST_WAIT).slot
+    return ConcurrencyLimiter(share, max_queue=MAX_WAITING, queue_timeout=SLOT_WAIT).slot
 
 
 async def fetch(pages: PageReader, url: str) -> str:

@@ -30,7 +30,7 @@ async def process(redis_url: str | None) -> AsyncIterator[Slots]:
     settings = Settings(_env_file=None, redis_url=redis_url, serppost_request_slots=1)  # type: ignore[call-arg, arg-type]
     own = ConcurrencyLimiter(5, max_queue=5, queue_timeout=60).slot
     async with AsyncExitStack() as stack:
-        yield await slots_on_redis(own, settings, stack)
+        yield await slots_on_redis(own, settings, stack, 60)
 
 
 async def test_slot_is_everybodys(server: str) -> None:
