@@ -80,7 +80,6 @@ OPTIONAL = {
         "tests/stores/test_sqlite_matrix.py",
         "tests/stores/test_sqlite_search.py",
         "tests/stores/test_sqlite_words.py",
-        "tests/test_ingest.py",
     ),
     "vector_store=pgvector": (
         "app/stores/pgvector.py",
@@ -118,9 +117,11 @@ OPTIONAL = {
         "tests/stores/test_fusing.py",
         "tests/stores/test_words.py",
     ),
-    "vector_store=sqlite and job_queue=none": ("tests/test_whole.py",),
-    "vector_store=sqlite and job_queue": ("tests/jobs/on_rabbitmq/test_service.py",),
-    "job_queue=none": ("app/jobs/in_process.py", "tests/jobs/test_in_process.py"),
+    "job_queue=none": (
+        "app/jobs/in_process.py",
+        "tests/jobs/test_in_process.py",
+        "tests/test_whole.py",
+    ),
     "job_queue": (
         "app/broker_url.py",
         "app/jobs/delivery.py",

@@ -9,7 +9,10 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from app.settings import Settings
+from tests.stores.databases import engine, open_store, server, store_address
 from tests.upstream import FakeUpstream
+
+__all__ = ["engine", "open_store", "server", "store_address"]
 
 # How long an example takes says how busy the machine is: 200 ms at most would be the default.
 settings.register_profile(

@@ -1,16 +1,33 @@
 """The whole service on its embedded parts: a document goes in, and an answer cites it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import pytest
 
 from app.documents.submission import Submission
 from app.embeddings.hashing import HashingEmbedder
-from app.stores.sqlite import SqliteStore
-from tests.process import PYTHON, run
+from app.settings import Settings
+from app.stores.protocol import DocumentStore
+from app.workshop import build_store
+from tests.process import SERVE, run
 from tests.service import RunningService, serve
-from tests.stores.contract import LONG, passages, store_passages
+from tests.stores.contract import LONG, Engine, passages, store_passages
+from tests.stores.databases import on_its_own_store
 
 TEXT = "# Zebras\n\nA zebra has black and white stripes."
+
+
+pytestmark = on_its_own_store
+
+
+@pytest.fixture
+async def store(store_address: str) -> AsyncIterator[DocumentStore]:
+    """Provide the service's store, opened beside it."""
+    settings = Settings(_env_file=None, vector_store_url=store_address)  # type: ignore[call-arg, arg-type]
+    async with build_store(settings, HashingEmbedder.model) as store:
+        yield store
 
 
 async def ready(service: RunningService, document_id: str) -> None:
@@ -22,9 +39,9 @@ async def ready(service: RunningService, document_id: str) -> None:
             state = (await service.client.get(f"/documents/{document_id}")).json()["state"]
 
 
-async def test_document_is_cited() -> None:
+async def test_document_is_cited(store_address: str) -> None:
     """A text is split, embedded and stored in the background, and then found."""
-    async with serve() as service:
+    async with serve(vector_store_url=store_address) as service:
         answer = await service.client.post("/documents", json={"text": TEXT})
         await ready(service, answer.json()["id"])
         events = await service.chat(
@@ -34,31 +51,30 @@ async def test_document_is_cited() -> None:
     assert "[1]" in "".join(event.data["text"] for event in events if event.name == "token")
 
 
-async def test_unfinished_documents_are_resumed(tmp_path: Path) -> None:
+async def test_unfinished_documents_are_resumed(store: DocumentStore, store_address: str) -> None:
     """What a process that died had not finished, the next one does."""
-    path = tmp_path / "documents.db"
     submission = Submission.text(TEXT)
     document = submission.document
-    async with SqliteStore(path, model=HashingEmbedder.model) as store:
-        await store.submit(document, submission.content.pack())
-        await store.begin(document.id)
-    async with serve(vector_store_url=f"sqlite:///{path}") as service:
+    await store.submit(document, submission.content.pack())
+    await store.begin(document.id)
+    async with serve(vector_store_url=store_address) as service:
         await ready(service, document.id)
 
 
-async def test_another_model_does_not_start(tmp_path: Path) -> None:
+async def test_another_model_does_not_start(
+    store: DocumentStore, store_address: str, tmp_path: Path
+) -> None:
     """A store that another embedding model has filled ends the start with one clear line."""
-    async with SqliteStore(tmp_path / "documents.db", model="model-of-before") as store:
-        await store_passages(store, "d", passages("text"))
-    code, _, said = await run(tmp_path, PYTHON, "-m", "app")
+    await store_passages(store, "d", passages("text"))
+    model = {"EMBEDDING_MODEL": "model-of-now", "OPENAI_API_KEY": "sk"}
+    code, _, said = await run(tmp_path, *SERVE, VECTOR_STORE_URL=store_address, **model)
     assert (code, len(said.splitlines())) == (1, 1), said
-    assert "model-of-before" in said
+    assert "model-of-now" in said
     assert HashingEmbedder.model in said
 
 
-async def test_bad_address_does_not_start(tmp_path: Path) -> None:
-    """An address that is no file of SQLite's ends the start with one clear line."""
-    bad = "sqlite:///:memory:"
-    code, _, said = await run(tmp_path, PYTHON, "-m", "app", VECTOR_STORE_URL=bad)
+async def test_bad_address_does_not_start(engine: Engine, tmp_path: Path) -> None:
+    """An address at which there can be no store ends the start with one clear line."""
+    code, _, said = await run(tmp_path, *SERVE, VECTOR_STORE_URL=engine.BAD_ADDRESS)
     assert (code, len(said.splitlines())) == (1, 1), said
     assert "VECTOR_STORE_URL" in said

@@ -34,6 +34,8 @@ class Engine(Protocol):
 
     FINDS_BY_WORDS: bool
     """Whether a passage is found by its words alone, however far its vector is."""
+    BAD_ADDRESS: str
+    """One of its kind at which there can be no database."""
 
     def server(self, folder: Path) -> AbstractContextManager[Any]:
         """Run what all tests share, once; `contextlib.nullcontext()` if nothing."""
@@ -41,6 +43,10 @@ class Engine(Protocol):
 
     def database(self, server: Any, folder: Path) -> AbstractAsyncContextManager[OpenStore]:
         """Provide an empty database to one test, and remove it afterwards."""
+        ...
+
+    def address(self, server: Any, folder: Path) -> str:
+        """Provide an empty database to one test of the whole service, or skip the test."""
         ...
 
 

@@ -25,6 +25,7 @@ from app.stores.pgvector_migrating import migrate
 from tests.stores.contract import MODEL, OpenStore
 
 FINDS_BY_WORDS = True
+BAD_ADDRESS = "postgresql://["
 START_TIMEOUT = STOP_TIMEOUT = 60.0
 SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=200", "shared_buffers=64MB")
 MIGRATED = "migrated"
@@ -140,13 +141,19 @@ def new_database(server: PostgresServer) -> Iterator[str]:
         server.run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@asynccontextmanager
-async def database(server: PostgresServer, _folder: Path) -> AsyncIterator[OpenStore]:
+def address(server: PostgresServer, _folder: Path) -> str:
     """Provide a database with empty tables: always the same one, as to make one takes longer."""
     server.run("DROP INDEX IF EXISTS passages_by_vector", database=MIGRATED)
     server.run("TRUNCATE label, documents, passages RESTART IDENTITY", database=MIGRATED)
+    return server.address(MIGRATED)
+
+
+@asynccontextmanager
+async def database(server: PostgresServer, folder: Path) -> AsyncIterator[OpenStore]:
+    """Provide stores on that database."""
+    at = address(server, folder)
 
     def open_store(model: str = MODEL) -> PgvectorStore:
-        return PgvectorStore(server.address(MIGRATED), model=model)
+        return PgvectorStore(at, model=model)
 
     yield open_store

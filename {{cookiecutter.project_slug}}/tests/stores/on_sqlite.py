@@ -8,6 +8,7 @@ from app.stores.sqlite import SqliteStore
 from tests.stores.contract import MODEL, OpenStore
 
 FINDS_BY_WORDS = True
+BAD_ADDRESS = "sqlite:///:memory:"
 
 
 def server(_folder: Path) -> AbstractContextManager[None]:
@@ -20,6 +21,11 @@ async def database(_server: None, folder: Path) -> AsyncIterator[OpenStore]:
     """Provide a file that is not there yet."""
 
     def open_store(model: str = MODEL) -> SqliteStore:
-        return SqliteStore(f"sqlite:///{folder}/new/documents.db", model=model)
+        return SqliteStore(address(None, folder / "new"), model=model)
 
     yield open_store
+
+
+def address(_server: None, folder: Path) -> str:
+    """Provide a file that is not there yet."""
+    return f"sqlite:///{folder}/documents.db"

@@ -16,10 +16,7 @@ from app.retrieval.gather import Retriever
 from app.sources.documents import DocumentSource
 from app.stores.protocol import DocumentStore
 from tests.service import RunningService, serve
-from tests.stores.conftest import engine, open_store, server
 from tests.stores.contract import LONG, OpenStore
-
-__all__ = ["engine", "open_store", "server"]
 
 
 class Jobs:
