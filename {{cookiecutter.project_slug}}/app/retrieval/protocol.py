@@ -38,8 +38,11 @@ class Found:
 
     @property
     def snippet(self) -> str:
-        """The beginning of the text, for display."""
-        text = " ".join(self.text.split())
+        """The beginning of the text, for display: without the title, as often as that leads it."""
+        text, title = self.text.lstrip(), self.title.strip()
+        while title and (head := text.lstrip("#> \n")).startswith((f"{title}\n", f"{title} > ")):
+            text = head[len(title) :].lstrip("> \n")
+        text = " ".join(text.split())
         return text if len(text) <= SNIPPET_LENGTH else f"{text[: SNIPPET_LENGTH - 1].rstrip()}…"
 
 

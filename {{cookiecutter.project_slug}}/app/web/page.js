@@ -45,7 +45,10 @@ class Turn {
   }
 
   sources({ sources = [], degraded = [] }) {
-    this.part("sources").replaceChildren(...sources.map(sourceItem));
+    const [summary, list] = this.part("sources").children;
+    list.replaceChildren(...sources.map(sourceItem));
+    summary.textContent = sources.length === 1 ? "1 source" : `${sources.length} sources`;
+    this.part("sources").hidden = sources.length === 0;
     const missing = degraded.map(({ source, reason }) => `without ${source}: ${reason}`);
     this.part("degraded").textContent = missing.join("; ");
   }
