@@ -23,7 +23,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     configure_logging(settings.log_level)
     app = FastAPI(title=__title__, version=__version__, lifespan=lifespan_of(settings))
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    silence = settings.send_timeout
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, silence=silence)
     app.add_middleware(SendTimeout, seconds=settings.send_timeout)
     app.add_middleware(RequestLog)
     failures.add_handlers(app)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response, status
 
 from app.api.auth import ClientDep, authenticate
 from app.api.services import ServicesDep
-from app.api.submissions import SCHEMA, read_submission
+from app.api.submissions import SCHEMA, read_submission, received
 from app.clients import Client
 from app.documents.library import Library
 from app.lifespan import Services
@@ -56,8 +56,9 @@ async def add(
 ) -> dict[str, str]:
     """Take a document in, to be made findable; a few at once, as each is held in memory."""
     turn = services.knowledge.uploads.slot(client.name, weight=client.terms.weight)
-    async with charged(services, client) as standing, turn:
-        submission = await read_submission(request, services.settings)
+    # Received before its turn: a client that sends slowly keeps nobody waiting.
+    async with charged(services, client) as standing, received(request) as body, turn:
+        submission = await read_submission(body, services.settings)
         document, is_new = await library.add(submission)
     response.headers.update(standing)
     if not is_new:

@@ -1,6 +1,12 @@
-"""Reading what is handed in to `POST /documents`: JSON, or a form with a file."""
+"""What is handed in to `POST /documents`, JSON or a form with a file: received, then read.
+
+Of what is only received a form's file is on disk, and JSON is bounded. To read it takes several
+times its size, so that is for a few at once.
+"""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request, status
@@ -27,6 +33,8 @@ BODIES: dict[str, type[DocumentBody]] = {
 }
 """By the field that tells them apart."""
 
+Body = FormData | bytes
+"""A form with its file, or JSON."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -63,26 +71,44 @@ SCHEMA = {
 """For the description of the API: the body is read here, not by the framework."""
 
 
-async def read_submission(request: Request, settings: Settings) -> Submission:
-    """Read a request's body; RequestValidationError says what is wrong with it."""
+@asynccontextmanager
+async def received(request: Request) -> AsyncIterator[Body]:
+    """Receive a body, however slowly its client sends; it takes little memory until it is read.
+
+    HTTPException or RequestValidationError if it is none that could be read.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return await _from_form(request)
+        form = await _form(request)
+        try:
+            yield form
+        finally:
+            await form.close()
     # Not whatever parses: a page on another site may send text/plain without being asked.
-    if media_type != "application/json" and not media_type.endswith("+json"):
+    elif media_type == "application/json" or media_type.endswith("+json"):
+        yield await _bounded(request)
+    else:
         raise _invalid("media_type", "The body should be application/json or multipart/form-data")
-    return await asyncio.to_thread(_from_json, await _bounded(request), settings)
+
+
+async def read_submission(body: Body, settings: Settings) -> Submission:
+    """Read what was received; RequestValidationError says what is wrong with it."""
+    if isinstance(body, FormData):
+        return await _from_fields(body)
+    return await asyncio.to_thread(_from_json, body, settings)
 
 
 async def _bounded(request: Request) -> bytes:
-    """Read JSON, which takes long to parse: what is larger is better sent as a file."""
-    raw = await request.body()
-    if len(raw) > MAX_JSON:
-        raise HTTPException(
-            status.HTTP_413_CONTENT_TOO_LARGE,
-            f"JSON of {len(raw)} bytes, {MAX_JSON} are the most: send it as a file",
-        )
-    return raw
+    """Receive JSON, which takes long to parse: what is larger is better sent as a file."""
+    raw = bytearray()
+    async for part in request.stream():
+        raw += part
+        if len(raw) > MAX_JSON:
+            raise HTTPException(
+                status.HTTP_413_CONTENT_TOO_LARGE,
+                f"JSON of more than {MAX_JSON} bytes: send it as a file",
+            )
+    return bytes(raw)
 
 
 def _from_json(raw: bytes, settings: Settings) -> Submission:
@@ -96,10 +122,9 @@ def _from_json(raw: bytes, settings: Settings) -> Submission:
     return _validated(kind, data).submission(settings)
 
 
-async def _from_form(request: Request) -> Submission:
+async def _form(request: Request) -> FormData:
     try:
-        async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-            return await _from_fields(form)
+        return await request.form(max_files=1, max_fields=MAX_FIELDS)
     except HTTPException as error:  # of the parser
         if error.status_code != status.HTTP_400_BAD_REQUEST:
             raise

@@ -1,6 +1,8 @@
 """`/documents`: handing in, looking up, taking out, and being answered from."""
 
+import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,8 @@ from fpdf import FPDF
 from app.api.submissions import MAX_JSON
 from app.concurrency.limiter import ConcurrencyLimiter
 from tests.api.documents.conftest import Shelf
-from tests.service import error_of
+from tests.service import error_of, eventually
+from tests.stores.contract import LONG
 
 TEXT = "# Zebras\n\nA zebra has black and white stripes."
 OTHER = "# Submarines\n\nA submarine dives below the waves."
@@ -161,6 +164,21 @@ async def test_uploads_are_few_at_once(shelf: Shelf) -> None:
     assert (answer.status_code, error_of(answer)["type"]) == (503, "queue_full")
     assert "retry-after" in answer.headers
     await shelf.add(text=TEXT)
+
+
+async def test_slow_upload_keeps_nobody_waiting(shelf: Shelf) -> None:
+    """A client that does not go on sending takes no other's turn."""
+    one_at_once = ConcurrencyLimiter(1, max_queue=0, queue_timeout=LONG)
+    knowledge = replace(shelf.service.services.knowledge, uploads=one_at_once)
+    shelf.service.use(knowledge=knowledge)
+    head = "POST /documents HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\nContent-Length: 99\r\n\r\n"
+    async with AsyncExitStack() as stalled:
+        for kind, begun in (("application/json", b"{"), ("multipart/form-data; boundary=b", b"--")):
+            _, writer = await asyncio.open_connection(shelf.service.host, shelf.service.port)
+            stalled.callback(writer.close)
+            writer.write(head.format(kind).encode() + begun)
+        await eventually(lambda: len(shelf.service.server.server_state.tasks) == 2)
+        await shelf.add(text=TEXT)
 
 
 @pytest.mark.parametrize(
