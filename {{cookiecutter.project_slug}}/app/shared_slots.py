@@ -1,9 +1,13 @@
-"""The slots of an account that counts its calls in flight, leased on Redis for all processes."""
+"""The slots of an account that counts its calls in flight, leased on Redis for all processes.
+
+While Redis is away each process goes on with its own share.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from app.concurrency.fleet import FleetSemaphore
+from app.concurrency.protocol import QueueTimeout
 from app.ratelimit.redis_client import connect
 from app.settings import Settings
 
@@ -29,8 +33,14 @@ async def slots_on_redis(
     fleet = await stack.enter_async_context(FleetSemaphore(client, "serppost", limit=limit))
 
     @asynccontextmanager
-    async def slot() -> AsyncIterator[object]:
-        async with own(), fleet.slot(timeout=wait) as lease:
-            yield lease
+    async def slot() -> AsyncIterator[None]:
+        async with own(), AsyncExitStack() as held:
+            try:
+                if fleet.reachable:
+                    await held.enter_async_context(fleet.slot(timeout=wait))
+            except QueueTimeout:
+                if fleet.reachable:  # all are taken; else Redis went away meanwhile
+                    raise
+            yield
 
     return slot

