@@ -13,7 +13,7 @@ from app.concurrency.limiter import ConcurrencyLimiter
 from app.documents.work import Fetch, no_pages
 from app.ingestion.cached import CachedPages, CachedSearch
 from app.ingestion.decoding import ExtractionError
-from app.ingestion.protocol import PageReader, WebError
+from app.ingestion.protocol import BadKeyError, OutOfCreditError, PageReader, WebError
 from app.ingestion.serppost import SerppostClient
 from app.ingestion.vendor_http import Limiter
 from app.jobs.protocol import RetryLater
@@ -55,10 +55,12 @@ def _slots(settings: Settings) -> Limiter:
 
 
 async def fetch(pages: PageReader, url: str) -> str:
-    """Return a page as Markdown; see `Fetch`."""
+    """Return a page as Markdown; see `Fetch`. What an operator must mend is raised as it is."""
     try:
         return await pages.markdown(url)
     except WebError as error:
+        if isinstance(error, BadKeyError | OutOfCreditError):
+            raise
         if error.heals:
             raise RetryLater(str(error), after=error.retry_after) from error
         raise ExtractionError(str(error)) from error

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from app.documents.work import OPERATORS
 from app.http import build_http_client
 from app.ingestion.decoding import ExtractionError
+from app.ingestion.protocol import BadKeyError, OutOfCreditError, WebError
 from app.jobs.protocol import RetryLater
 from app.settings import Settings
 from app.web_vendor import open_web
@@ -89,6 +91,17 @@ async def test_page_that_is_empty_fails(vendor: FakeVendor) -> None:
     vendor.script = page("")
     with pytest.raises(ExtractionError, match="no text"):
         await fetched(vendor)
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, BadKeyError), (402, OutOfCreditError)])
+async def test_what_the_operator_must_mend_fails_no_document(
+    vendor: FakeVendor, status: int, error: type[WebError]
+) -> None:
+    """A bad key or an empty account is not the page's fault, and says so by its name."""
+    vendor.script = Script(status=status, body=b"{}")
+    with pytest.raises(error):
+        await fetched(vendor)
+    assert error.__name__ in OPERATORS
 
 
 async def test_vendor_that_is_busy_is_asked_later(vendor: FakeVendor) -> None:

@@ -14,7 +14,8 @@ from app.jobs.protocol import RetryLater
 from app.stores.protocol import Document, DocumentStore, Passage
 
 OPERATORS = {
-    "EmbeddingMismatchError", "ProviderAuthenticationError", "ProviderRejectedError",
+    "BadKeyError", "EmbeddingMismatchError", "OutOfCreditError", "ProviderAuthenticationError",
+    "ProviderRejectedError",
 }  # fmt: skip
 """Failures that are not the document's: it stays unfinished, and is resumed after the mend."""
 
@@ -68,10 +69,13 @@ class DocumentWork:
             raise RetryLater(f"{type(error).__name__}: {error}", after=wait) from error
 
     async def give_up(self, document_id: str, error: str) -> None:
-        """Note that no attempt has helped; what the errors said is in the log."""
+        """Note that no attempt has helped; what the errors said is in the log.
+
+        Not of a revision that was handed in meanwhile, which nobody has begun.
+        """
         kind = error.removeprefix(f"{RetryLater.__name__}: ").partition(":")[0]
         document = await self._store.document(document_id)
-        if document is not None and kind not in OPERATORS:
+        if document and document.state == "processing" and kind not in OPERATORS:
             await self._store.fail(document.id, document.revision, f"given up: {kind}")
 
     async def _passages(self, document: Document, content: Content) -> tuple[str, list[Passage]]:

@@ -122,6 +122,19 @@ async def test_giving_up_tells_no_secrets() -> None:
     await work.give_up("nobody's", "X")
 
 
+async def test_giving_up_spares_what_was_handed_in_meanwhile() -> None:
+    """A new revision that nobody has begun is not given up for what the old one met."""
+    store = Documents()
+    work = DocumentWork(store, Ones(), Words(), no_pages)
+    document_id = await queued(store, Submission.text("one"))
+    await store.begin(document_id)
+    await queued(store, Submission.text("one", title="now with a title"))
+    await work.give_up(document_id, "EmbeddingError: odd")
+    assert store.documents[document_id].state == "queued"
+    await work.process(document_id)
+    assert store.documents[document_id].state == "ready"
+
+
 async def test_mistake_of_the_operator_costs_no_document() -> None:
     """What fails for a wrong model or key stays unfinished: it is resumed once that is mended."""
     store = Documents()
