@@ -7,7 +7,8 @@ and its answer is kept for a while. Errors are not kept.
         results = await search.search("asyncio", limit=5)
 
 Guarantees: as many searches and as many bytes of pages are kept as is said here, at most; an
-answer is at most `ttl` seconds old. What has not been used for longest goes first.
+answer is at most `ttl` seconds old. What has not been used for longest goes first. Queries and
+results are kept as they are: who asks bounds the former, `results.py` the latter.
 
 Needs: cachetools, and `protocol.py` and `single_flight.py` beside it.
 """

@@ -10,6 +10,7 @@ https://help.tavily.com/articles/8645538886-understanding-http-errors (432, 433)
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Unpack
 
 import httpx
@@ -23,7 +24,7 @@ from .protocol import (
     WebError,
 )
 from .results import results_of
-from .urls import URLCheck, check_public_url
+from .urls import Resolver, URLCheck, check_public_url
 from .vendor_errors import kind_by_words, words_of
 from .vendor_http import Limiter, Options, VendorAPI
 
@@ -44,7 +45,7 @@ class TavilyClient:
         api_key: str,
         limiter: Limiter,
         base_url: str = BASE_URL,
-        check: URLCheck = check_public_url,
+        check: URLCheck | None = None,
         **options: Unpack[Options],
     ) -> None:
         self._api = VendorAPI(
@@ -56,7 +57,7 @@ class TavilyClient:
             status_errors=LIMITS,
             **options,
         )
-        self._check = check
+        self._check = check or partial(check_public_url, resolve=Resolver())
 
     async def search(self, query: str, *, limit: int) -> Sequence[SearchResult]:
         """Return up to `limit` results; see `WebSearch.search`."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from app.embeddings.hashing import (
     DIMENSIONS,
     MODEL,
+    MOST_COUNTED,
     SLICE,
     HashingEmbedder,
     embed_all,
@@ -148,6 +149,13 @@ def test_texts_without_a_word_are_alike(text: str) -> None:
     """There is nothing to tell them apart by; they have a vector all the same."""
     assert np.array_equal(embed_one(text), embed_one(""))
     assert nearness(text, "word") < 0.3
+
+
+def test_of_a_long_text_the_beginning_counts() -> None:
+    """However long a text is, its slice is not: a pasted log holds nobody up."""
+    text = "a line of a log " * MOST_COUNTED
+    assert np.array_equal(embed_one(text), embed_one(text[:MOST_COUNTED]))
+    assert not np.array_equal(embed_one(text), embed_one(text[: MOST_COUNTED // 2]))
 
 
 @settings(deadline=None)
