@@ -16,13 +16,14 @@ is said there is accepted here, and other names for the same thing too.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, Unpack
 
 import httpx
 
 from .protocol import BadAnswerError, EmptyPageError, SearchResult, VendorUnavailableError
 from .results import results_of
-from .urls import URLCheck, check_public_url
+from .urls import Resolver, URLCheck, check_public_url
 from .vendor_errors import STATUS_ERRORS, kind_of, words_of
 from .vendor_http import Limiter, Options, VendorAPI
 
@@ -40,7 +41,7 @@ class SerppostClient:
     """A WebSearch and a PageReader; any number of calls may be under way.
 
     `render_wait` is how long a page's scripts may run before it is read; all times are in seconds.
-    `check` refuses pages that must not be fetched.
+    `check` refuses pages that must not be fetched; without one, those that are not public.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class SerppostClient:
         base_url: str = BASE_URL,
         engine: Literal["google", "bing"] = "google",
         render_wait: float = 3.0,
-        check: URLCheck = check_public_url,
+        check: URLCheck | None = None,
         **options: Unpack[Options],
     ) -> None:
         self._api = VendorAPI(
@@ -65,7 +66,7 @@ class SerppostClient:
         )
         self._engine = engine
         self._page_options = {"t": "url", "b": True, "w": round(render_wait * 1000)}
-        self._check = check
+        self._check = check or partial(check_public_url, resolve=Resolver())
 
     async def search(self, query: str, *, limit: int) -> Sequence[SearchResult]:
         """Return up to `limit` results of the first page; see `WebSearch.search`."""

@@ -1,7 +1,8 @@
 """Which URLs of users may be fetched: public web pages, and nothing inside anybody's network.
 
     url = check_url(url)                 # what its text says, without asking anybody
-    url = await check_public_url(url)    # and where its name leads
+    check = partial(check_public_url, resolve=Resolver())
+    url = await check(url)               # and where its name leads
 
 Refused: other schemes than http and https; credentials; hosts that are, or by DNS have, any address
 that is not a public one (private, shared, loopback, link-local, multicast, reserved, the clouds'
@@ -25,7 +26,10 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from threading import Thread
 from urllib.parse import SplitResult, urlsplit
 
 import idna
@@ -67,17 +71,16 @@ def check_url(url: str) -> str:
     return parts._replace(netloc=f"{host}{port}").geturl()
 
 
-async def check_public_url(url: str, *, resolve: Resolve | None = None, within: float = 5.0) -> str:
+async def check_public_url(url: str, *, resolve: Resolve, within: float = 5.0) -> str:
     """Do what `check_url` does, and see that the host's name has public addresses only.
 
-    VendorUnavailableError if DNS gives no answer within so many seconds; a look-up that is given
-    up still takes its thread until it ends.
+    VendorUnavailableError if there is no answer within so many seconds.
     """
     url = check_url(url)
     host = urlsplit(url).hostname or ""
     try:
         async with asyncio.timeout(within):
-            addresses = [ip_address(found) for found in await (resolve or _by_dns)(host)]
+            addresses = [ip_address(found) for found in await resolve(host)]
     except OSError as error:  # a TimeoutError is one
         if isinstance(error, socket.gaierror) and error.errno in NO_SUCH_NAME:
             raise ForbiddenURLError(f"there is no host {host}") from error
@@ -147,6 +150,50 @@ def _inside(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
-async def _by_dns(host: str) -> Iterable[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+def addresses_of(host: str) -> Iterable[str]:
+    """Return the addresses of a name as the system knows them; may block for half a minute."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return {str(address[0]) for *_, address in found}
+
+
+class Resolver:
+    """A Resolve that has `look_up` called in threads of its own, `threads` at once.
+
+    Whoever owns a name can let its DNS server say nothing, and a look-up cannot be stopped: one
+    that is given up keeps its thread until it ends, and while all are taken the others wait. That
+    costs only those who look up names. There is nothing to close: a thread ends with its look-up
+    and, as a daemon, does not hold up the end of the process.
+    """
+
+    def __init__(
+        self, look_up: Callable[[str], Iterable[str]] = addresses_of, *, threads: int = 4
+    ) -> None:
+        self._look_up = look_up
+        self._free = asyncio.Semaphore(threads)
+
+    async def __call__(self, host: str) -> Iterable[str]:
+        """Return what `look_up` does, or raise its error; a cancel is at once."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Iterable[str]] = loop.create_future()
+        await self._free.acquire()
+        try:
+            Thread(target=self._run, args=(host, loop, answer), daemon=True).start()
+        except BaseException:  # there is no thread to be had
+            self._free.release()
+            raise
+        return await answer
+
+    def _run(
+        self, host: str, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Iterable[str]]
+    ) -> None:
+        try:
+            settle = partial(answer.set_result, self._look_up(host))
+        except Exception as error:  # noqa: BLE001 -- it is raised where the answer is awaited
+            settle = partial(answer.set_exception, error)
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(self._ended, answer, settle)
+
+    def _ended(self, answer: asyncio.Future[Iterable[str]], settle: Callable[[], None]) -> None:
+        self._free.release()
+        if not answer.done():  # as it is where it was given up
+            settle()
