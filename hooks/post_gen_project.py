@@ -109,6 +109,7 @@ OPTIONAL = {
         "tests/stores/qdrant_server.py",
         "tests/stores/test_qdrant.py",
         "tests/stores/test_qdrant_copies.py",
+        "tests/stores/test_qdrant_remainders.py",
         "tests/stores/test_qdrant_versions.py",
     ),
     "vector_store=sqlite, vector_store=pgvector": (

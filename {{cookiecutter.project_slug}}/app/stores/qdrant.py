@@ -7,14 +7,17 @@ which a document's record names one (see `qdrant_passages`). So, between any num
 - a search finds a document's old passages or its new ones, and none of a deleted document;
 - work for a revision that is no longer the document's is dropped; every attempt is counted;
 - what dies half-way leaves remainders that are never found: the next opening removes those of
-  stored and deleted documents, the next `upsert` or `delete` those of the others.
+  stored, given up and deleted documents, the next `upsert`, `fail` or `delete` those of the others.
 
 Weaker than a database with transactions:
 
-- a search may take a few requests more just after a change, and gives up (StoreUnavailableError)
-  where documents change faster than it can ask; one that takes longer than a whole replacement
-  may miss the document;
-- the content of a process that dies while it submits a document stays, seen by nobody;
+- a search asks again just after a change, and where half-written versions are nearer than what it
+  finds; after 20 rounds it gives up (StoreUnavailableError); one that takes longer than a whole
+  replacement may miss the document;
+- the content of a process that dies while it submits a document stays, found by nobody; so do
+  passages of one that still writes when its document is stored by another, given up or deleted,
+  and dies (or loses the server) before it has removed them; so do the half-written ones of a
+  model that is no longer the store's;
 - two models that fill an empty store in the same moment are not both refused: the passages of one
   are not found, nor are they ever compared with the other's;
 - `unfinished` goes by the clocks of those who submitted;

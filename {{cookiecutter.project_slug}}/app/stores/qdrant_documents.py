@@ -2,8 +2,9 @@
 
 A record names the one version of the document's passages that can be found, as `current`. Beside
 it: `drafts` are versions that somebody is writing, `drops` are versions and contents that are
-gone for good and still to be removed; so whatever dies in between leaves nothing that is unknown.
-A deleted document stays as a record of that state until its passages are removed.
+gone for good and still to be removed, `space` is the collection that the versions are in; so
+whatever dies in between leaves nothing that is unknown. A deleted document stays as a record of
+that state until its passages are removed.
 
 Needs `protocol`, `qdrant_records` and `storable` beside it.
 """
@@ -78,13 +79,15 @@ def begun(old: Record | None) -> Record | None:
     return old | {"state": "processing", "attempts": old["attempts"] + 1}
 
 
-def drafted(revision: str, version: str) -> Change:
-    """Announce a version that is about to be written."""
+def drafted(revision: str, version: str, space: str | None) -> Change:
+    """Announce a version that is about to be written, and where."""
 
     def change(old: Record | None) -> Record | None:
         if not is_at(old, revision):
             return None
-        return old | {"drafts": [*old["drafts"], version]}
+        # Passages that can be found are counted by their space: while there are any, it stays.
+        where = old["space"] if old["passages"] else space or old["space"]
+        return old | {"drafts": [*old["drafts"], version], "space": where}
 
     return change
 
@@ -112,7 +115,7 @@ def published(revision: str, version: str, space: str | None, passages: int, tit
 
 
 def failed(revision: str, error: str) -> Change:
-    """Give up on a revision that is not stored."""
+    """Give up on a revision that is not stored, and on all that is written of it."""
 
     def change(old: Record | None) -> Record | None:
         if not is_at(old, revision) or old["state"] == "ready":
@@ -121,7 +124,8 @@ def failed(revision: str, error: str) -> Change:
             "state": "failed",
             "error": error,
             "content": None,
-            "drops": _with_content(old),
+            "drafts": [],
+            "drops": [*_with_content(old), *old["drafts"]],
         }
 
     return change

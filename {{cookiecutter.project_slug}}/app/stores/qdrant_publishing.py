@@ -40,7 +40,7 @@ class Publisher:
     ) -> bool:
         """Write a version and publish it; False if that was overtaken."""
         space, version = await self._setup.space_for(passages), uuid4().hex
-        record = await self._records.edit(point, documents.drafted(revision, version))
+        record = await self._records.edit(point, documents.drafted(revision, version, space))
         if record is None:
             return False
         if space is not None:

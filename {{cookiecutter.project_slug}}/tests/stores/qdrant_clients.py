@@ -1,4 +1,7 @@
-"""Clients of Qdrant's local engine to which something happens at a moment that a test chooses."""
+"""Clients of Qdrant's local engine to which something happens at a moment that a test chooses.
+
+Beside them what such a client does meanwhile, and what is left in the engine then.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +11,12 @@ from typing import Any
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from tests.stores.on_qdrant import LocalClient
+from app.stores.protocol import Document
+from app.stores.qdrant import NAME, QdrantStore
+from tests.stores.contract import MODEL, passages
+from tests.stores.on_qdrant import NOWHERE, LocalClient
+
+Work = Callable[[QdrantStore], Awaitable[None]]
 
 
 @dataclass
@@ -97,3 +105,39 @@ class Halted(LocalClient):
             return answer
 
         return upsert
+
+
+def on(engine: AsyncQdrantClient, model: str = MODEL) -> QdrantStore:
+    """Make a store on an engine."""
+    return QdrantStore(NOWHERE, model=model, client=lambda: LocalClient(engine))
+
+
+async def ids(engine: AsyncQdrantClient, collection: str = f"{NAME}-documents") -> list[Any]:
+    """Return the ids of all points of a collection."""
+    return [point.id for point in (await engine.scroll(collection, limit=10_000))[0]]
+
+
+async def remains(engine: AsyncQdrantClient) -> dict[str, int]:
+    """Count the points in each kind of collection; the label is no document."""
+    points = {"documents": -1, "contents": 0, "passages": 0}
+    for collection in (await engine.get_collections()).collections:
+        kind = collection.name.removeprefix(f"{NAME}-").split("-")[0]
+        points[kind] += len(await ids(engine, collection.name))
+    return points
+
+
+async def replace(store: QdrantStore) -> None:
+    """Submit a new revision, and store it."""
+    await store.submit(Document("d", "2", "d"), b"new")
+    await store.begin("d")
+    await store.upsert("d", "2", passages("new 1", "new 2", "new 3"))
+
+
+async def delete(store: QdrantStore) -> None:
+    """Delete the document."""
+    await store.delete("d")
+
+
+async def give_up(store: QdrantStore) -> None:
+    """Give the document's first revision up."""
+    await store.fail("d", "1", "error")

@@ -1,13 +1,12 @@
-"""What takes the place of transactions in Qdrant: nothing is found half, and nothing remains."""
+"""What takes the place of transactions in Qdrant: nothing is found half, and nobody is hindered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from itertools import count
-from typing import Any
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from qdrant_client import AsyncQdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 from app.stores.protocol import (
     Document,
@@ -17,7 +16,6 @@ from app.stores.protocol import (
     StoreUnavailableError,
 )
 from app.stores.qdrant import NAME, QdrantStore
-from app.stores.qdrant_contents import CHUNK
 from app.stores.qdrant_passages import BATCH
 from tests.stores.contract import (
     LONG,
@@ -30,10 +28,17 @@ from tests.stores.contract import (
     store_passages,
     submit,
 )
-from tests.stores.on_qdrant import NOWHERE, LocalClient
-from tests.stores.qdrant_clients import CutOff, Halted, Interrupted, Line
-
-Work = Callable[[QdrantStore], Awaitable[None]]
+from tests.stores.on_qdrant import NOWHERE
+from tests.stores.qdrant_clients import (
+    Halted,
+    Interrupted,
+    Work,
+    delete,
+    ids,
+    on,
+    remains,
+    replace,
+)
 
 
 @pytest.fixture
@@ -42,94 +47,6 @@ async def engine() -> AsyncIterator[AsyncQdrantClient]:
     engine = AsyncQdrantClient(location=":memory:")
     yield engine
     await engine.close()
-
-
-def on(engine: AsyncQdrantClient, model: str = MODEL) -> QdrantStore:
-    """Make a store on an engine."""
-    return QdrantStore(NOWHERE, model=model, client=lambda: LocalClient(engine))
-
-
-async def ids(engine: AsyncQdrantClient, collection: str = f"{NAME}-documents") -> list[Any]:
-    """Return the ids of all points of a collection."""
-    return [point.id for point in (await engine.scroll(collection, limit=10_000))[0]]
-
-
-async def remains(engine: AsyncQdrantClient) -> dict[str, int]:
-    """Count the points in each kind of collection; the label is no document."""
-    points = {"documents": -1, "contents": 0, "passages": 0}
-    for collection in (await engine.get_collections()).collections:
-        kind = collection.name.removeprefix(f"{NAME}-").split("-")[0]
-        points[kind] += len(await ids(engine, collection.name))
-    return points
-
-
-async def test_nothing_remains(engine: AsyncQdrantClient) -> None:
-    """Contents are kept until stored, given up, replaced or deleted, passages until replaced."""
-    async with on(engine) as store:
-        large = b"x" * (2 * CHUNK + 1)
-        for name in ("deleted", "failed", "stored", "waiting"):
-            await store.submit(Document(name, "1", ""), large)
-        assert await remains(engine) == {"documents": 4, "contents": 12, "passages": 0}
-        await submit(store, "waiting", "2")
-        await store.fail("waiting", "1", "another revision")
-        await store.fail("failed", "1", "error")
-        await store_passages(store, "stored", passages("a", "b"))
-        await store_passages(store, "stored", passages("c"), revision="2")
-        await store.delete("deleted")
-        assert await remains(engine) == {"documents": 3, "contents": 1, "passages": 1}
-        await store.delete("stored")
-        assert await remains(engine) == {"documents": 2, "contents": 1, "passages": 0}
-
-
-async def replace(store: QdrantStore) -> None:
-    """Submit a new revision, and store it."""
-    await store.submit(Document("d", "2", "d"), b"new")
-    await store.begin("d")
-    await store.upsert("d", "2", passages("new 1", "new 2", "new 3"))
-
-
-async def delete(store: QdrantStore) -> None:
-    """Delete the document."""
-    await store.delete("d")
-
-
-async def die(engine: AsyncQdrantClient, line: Line, work: Work) -> None:
-    """Work until the line is cut."""
-    with suppress(StoreUnavailableError):
-        async with QdrantStore(NOWHERE, model=MODEL, client=lambda: CutOff(engine, line)) as store:
-            await work(store)
-
-
-@pytest.mark.parametrize("done", [False, True])
-@pytest.mark.parametrize("work", [replace, delete])
-async def test_lost_half_way(work: Work, *, done: bool) -> None:
-    """Wherever a process dies, others find all of the old or all of the new, and can go on.
-
-    After that there is nothing left but what is found, and no more than one lost content.
-    """
-    outcomes = set()
-    for requests in count():
-        line = Line(requests, done)
-        engine = AsyncQdrantClient(location=":memory:")
-        async with on(engine) as store:
-            await store_passages(store, "d", passages("old 1", "old 2"))
-        await die(engine, line, work)
-        async with on(engine) as store:
-            texts = frozenset(await found(store))
-            outcomes.add(texts)
-            assert len(texts) == await store.count()
-            if work is delete:
-                assert await store.count() == (await remains(engine))["passages"]
-            await replace(store)
-            assert await found(store) == {"new 1", "new 2", "new 3"}
-            left = await remains(engine)
-            assert (left["documents"], left["passages"]) == (1, 3)
-            assert left["contents"] <= 1
-        await engine.close()
-        if line.left >= 0:
-            break
-    new = {"new 1", "new 2", "new 3"} if work is replace else set()
-    assert outcomes == {frozenset({"old 1", "old 2"}), frozenset(new)}
 
 
 @pytest.mark.parametrize(
@@ -197,25 +114,6 @@ async def test_submitted_twice_at_once(engine: AsyncQdrantClient) -> None:
         assert await remains(engine) == {"documents": 10, "contents": 10, "passages": 0}
 
 
-async def test_overtaken_while_writing(engine: AsyncQdrantClient) -> None:
-    """Whoever is overtaken half-way through writing leaves nothing, whatever it still wrote."""
-    parts = passages(*[f"late {number}" for number in range(BATCH + 1)])
-    begun, gate = asyncio.Event(), asyncio.Event()
-    async with (
-        asyncio.timeout(LONG),
-        on(engine) as other,
-        QdrantStore(NOWHERE, model=MODEL, client=lambda: Halted(engine, begun, gate)) as late,
-    ):
-        await submit(other)
-        storing = asyncio.create_task(late.upsert("d", "1", parts))
-        await begun.wait()
-        assert await other.upsert("d", "1", passages("a")) is True
-        gate.set()
-        assert await storing is True
-        assert await found(other) == {"a"}
-        assert await remains(engine) == {"documents": 1, "contents": 0, "passages": 1}
-
-
 async def test_stored_again(engine: AsyncQdrantClient) -> None:
     """A document that is ready takes other passages for its revision, as when split anew."""
     async with on(engine) as store:
@@ -264,6 +162,34 @@ async def one_takes_over(engine: AsyncQdrantClient, turns: int) -> None:
             assert await found(one) <= {"of model-a"}
         for document_id in ("d", "e"):
             await one.delete(document_id)
+
+
+async def test_draft_of_another_model(engine: AsyncQdrantClient) -> None:
+    """What a model has stored counts as long as it is found, whatever another begins to write."""
+
+    async def lose() -> None:
+        raise ResponseHandlingException(ConnectionError("lost"))
+
+    async with asyncio.timeout(LONG), AsyncExitStack() as stack:
+        other = on(engine, "model-b")
+
+        async def take_over() -> None:
+            await stack.enter_async_context(other)
+            await store_passages(other, "d", passages("of model-b"))
+
+        todo: list[Callable[[], Awaitable[None]]]
+        todo = [lose, take_over]  # once the draft is announced; before, once the store is model-a's
+        one = QdrantStore(
+            NOWHERE,
+            model="model-a",
+            client=lambda: Interrupted(engine, todo, "overwrite_payload"),
+        )
+        await stack.enter_async_context(one)
+        await submit(one)
+        with pytest.raises(StoreUnavailableError):
+            await one.upsert("d", "1", passages("of model-a"))
+        assert await found(other) == {"of model-b"}
+        assert await other.count() == 1
 
 
 async def test_records_of_another_layout(engine: AsyncQdrantClient) -> None:
