@@ -40,6 +40,8 @@ class Admission:
         self._response = response
         self._budgets = services.limits.budgets(client)
         self._expected = held.enter_context(ExitStack())
+        self.headers: dict[str, str] = {}
+        """How the client's own budgets stood when its call was reserved; none before that."""
 
     async def retrieve(self, question: str) -> Retrieved:
         """Find what the answer may be made from, as much as the settings allow; no slot is held.
@@ -91,15 +93,11 @@ class Admission:
         reservation = await self.services.limits.limiter.reserve(
             self._budgets, tokens=await self.services.estimate(request)
         )
+        own = [standing for standing in reservation.standings if standing.budget.key != TIER]
+        self.headers = rate_limit_fields(own)
         self.meter = Meter(reservation, request, self.services.metrics)
         self._held.callback(self.meter.settle)
         return request
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Tell the client how its own budgets stand, in the response's header fields."""
-        own = [s for s in self.meter.standings if s.budget.key != TIER]
-        return rate_limit_fields(own)
 
     def relay(self, relay: Relay) -> None:
         """Close `relay` when the response is over, and end it with an error if the drain is."""

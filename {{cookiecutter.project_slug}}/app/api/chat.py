@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.api.admission import Admission, AdmissionDep
+from app.api.guarded_route import GuardedRoute
 from app.api.responses import opened_relay
 from app.llm.protocol import JSONObject
 from app.retrieval.prompt import cite, question_of
@@ -22,7 +23,7 @@ from app.streaming import chat_events
 POSITION_INTERVAL = 1.0
 """Seconds between two looks at the queue: each step of it would be news for everybody in it."""
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=GuardedRoute)
 
 
 class Message(BaseModel):
@@ -54,7 +55,11 @@ class ChatRequest(BaseModel):
 async def chat(
     question: ChatRequest, request: Request, admission: AdmissionDep
 ) -> EventSourceResponse:
-    """Stream the answer as events; a refusal before the first one has its own status."""
+    """Stream the answer as events; a refusal before the first one has its own status.
+
+    The client's budgets are told where the answer begins at once, not with a place in the queue
+    or with sources: nothing is reserved by then.
+    """
     relay = await opened_relay(
         _events(question.for_provider(), admission, retrieve=question.retrieve),
         encode_error=chat_events.error,
@@ -62,7 +67,9 @@ async def chat(
         admission=admission,
     )
     interval = admission.services.settings.ping_interval
-    return EventSourceResponse(relay, ping=interval, ping_message_factory=_ping)
+    return EventSourceResponse(
+        relay, headers=admission.headers, ping=interval, ping_message_factory=_ping
+    )
 
 
 def _ping() -> ServerSentEvent:

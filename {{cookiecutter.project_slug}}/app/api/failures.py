@@ -59,6 +59,7 @@ HTTP_ERROR_TYPES = {
     status.HTTP_400_BAD_REQUEST: "invalid_request",
     status.HTTP_404_NOT_FOUND: "not_found",
     status.HTTP_405_METHOD_NOT_ALLOWED: "method_not_allowed",
+    status.HTTP_408_REQUEST_TIMEOUT: "request_timeout",
     status.HTTP_413_CONTENT_TOO_LARGE: "too_large",
 }
 
@@ -95,9 +96,9 @@ def _headers_of(error: Exception) -> dict[str, str]:
 async def _invalid(_: Request, error: RequestValidationError) -> Response:
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"][1:])  # the first is "body"
-    if field.isdecimal():  # the offset in a body that is no JSON
-        field = ""
     said = problem["msg"].removeprefix("Value error, ")
+    if field.isdecimal():  # the offset in a body that is no JSON
+        field, said = "", f"{said}: {problem['ctx']['error']}"
     message = f"{field}: {said}" if field else said
     told = {"type": "invalid_request", "message": message, "param": field or None}
     return _refusal(status.HTTP_422_UNPROCESSABLE_CONTENT, told)

@@ -1,5 +1,7 @@
 """Whether the process is alive, and whether it should get traffic."""
 
+from math import ceil
+
 from fastapi import APIRouter, Response, status
 
 from app.api.services import ServicesDep
@@ -19,9 +21,10 @@ async def livez() -> dict[str, str]:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 async def readyz(services: ServicesDep, response: Response) -> dict[str, str]:
-    """Say whether new work is welcome: 503 while draining."""
+    """Say whether new work is welcome: 503 while draining, and when the drain is over."""
     if services.drain.started:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+        response.headers["Retry-After"] = str(ceil(services.settings.drain_timeout))
         return {"status": "draining"}
     return {"status": "ready"}
 

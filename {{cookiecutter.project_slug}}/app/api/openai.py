@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from pydantic_core import to_json
 
 from app.api.admission import Admission, AdmissionDep
+from app.api.guarded_route import GuardedRoute
 from app.api.responses import opened_relay, plain_response
 from app.llm.protocol import Chunk, JSONObject
 from app.streaming import openai_events
@@ -21,7 +22,7 @@ from app.streaming import openai_events
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """The second keeps nginx from holding tokens back."""
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=GuardedRoute)
 
 
 class OpenAIRequest(BaseModel):

@@ -1,5 +1,6 @@
 """Who is let in: with `API_KEYS`, on every route that costs money, whoever sends one of them."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,15 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 
 from app.main import create_app
-from tests.service import COMPLETION, EMBEDDING, QUESTION, at_upstream, error_of, serve
+from tests.service import (
+    COMPLETION,
+    EMBEDDING,
+    PATIENCE,
+    QUESTION,
+    at_upstream,
+    error_of,
+    serve,
+)
 from tests.upstream import FakeUpstream
 
 PUBLIC = {
@@ -62,6 +71,32 @@ async def test_every_route_is_guarded_or_public() -> None:
             route: (await service.client.request(*route, json={})).status_code for route in routes
         }
     assert answers == dict.fromkeys(routes, 401)
+
+
+@pytest.mark.parametrize("announced", ["length", "chunks"])
+async def test_nothing_is_read_for_a_stranger(announced: str) -> None:
+    """Without a key no route waits for a body, be it announced as too large or of no length."""
+    length = {"length": "Content-Length: 22000000", "chunks": "Transfer-Encoding: chunked"}
+    async with serve(api_keys=KEYS) as service:
+        for method, path in sorted(guarded(create_app(service.services.settings))):
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            reader, writer = await asyncio.open_connection(service.host, service.port)
+            writer.write(f"{head}{length[announced]}\r\n\r\n".encode())
+            async with asyncio.timeout(PATIENCE):
+                status = await reader.readline()
+            writer.close()
+            assert status.startswith(b"HTTP/1.1 401 "), (method, path)
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"a": "\xff"}', b"[" * 100_000, b"x" * 2000])
+async def test_the_key_is_judged_before_the_body(body: bytes) -> None:
+    """A body that is bad in every way is 401 without a key, and what it is with one."""
+    async with serve(api_keys=KEYS, max_body_bytes=150_000) as service:
+        for path, _ in POSTS:
+            headers = {"content-type": "application/json"}
+            refused = await service.client.post(path, content=body, headers=headers)
+            known = await service.client.post(path, content=body, headers=headers | bearer(KEY))
+            assert (refused.status_code, known.status_code) == (401, 422)
 
 
 async def test_a_new_route_is_not_overlooked() -> None:

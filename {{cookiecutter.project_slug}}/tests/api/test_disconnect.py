@@ -33,6 +33,20 @@ SILENT = Script(before_headers=Action.HOLD)
 every_route = pytest.mark.parametrize(("path", "body"), ROUTES)
 
 
+@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/embeddings"])
+async def test_while_the_question_is_coming(path: str) -> None:
+    """A client that leaves before it has sent its whole question has asked nothing wrong."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    async with serve() as service:
+        _, writer = await asyncio.open_connection(service.host, service.port)
+        writer.write(f"{head}Content-Length: 99\r\n\r\n{{".encode())
+        await eventually(lambda: service.server.server_state.tasks)
+        writer.close()
+        await service.idle()
+        counted = service.services.metrics.text().decode()
+    assert f'method="POST",route="{path}",status="499"' in counted
+
+
 @every_route
 async def test_before_the_answer_has_begun(
     upstream: FakeUpstream, path: str, body: dict[str, Any]
@@ -157,6 +171,6 @@ async def test_who_never_reads_is_as_good_as_gone(
 
 async def test_silence_of_the_provider_is_not_the_clients(upstream: FakeUpstream) -> None:
     """It is reading that counts: a silent provider does not make its client look gone."""
-    upstream.script = Script(tokens=2, token_interval=0.3)
-    async with serve(**at_upstream(upstream, send_timeout=0.05)) as service:
+    upstream.script = Script(tokens=2, token_interval=1.8)
+    async with serve(**at_upstream(upstream, send_timeout=1.5)) as service:
         assert (await service.chat())[-1].name == "done"

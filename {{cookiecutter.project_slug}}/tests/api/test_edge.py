@@ -1,15 +1,26 @@
 """The HTTP edge: what is no good question gets one shape of answer, whatever is wrong with it."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.service import COMPLETION, EMBEDDING, QUESTION, at_upstream, error_of, serve
+from app.drain import Drain
+from tests.service import (
+    COMPLETION,
+    EMBEDDING,
+    QUESTION,
+    at_upstream,
+    error_of,
+    eventually,
+    serve,
+)
 from tests.upstream import FakeUpstream
 
 JSON = {"content-type": "application/json"}
+PATHS = ["/chat", "/v1/chat/completions", "/v1/embeddings"]
 NO_QUESTION: list[tuple[str, Any, str | None]] = [
     ("/chat", {}, "messages"),
     ("/chat", {"messages": []}, "messages"),
@@ -25,7 +36,18 @@ NO_QUESTION: list[tuple[str, Any, str | None]] = [
     ("/v1/chat/completions", {**COMPLETION, "stream": "perhaps"}, "stream"),
     ("/v1/embeddings", {"model": "m"}, "input"),
 ]
-NO_JSON = [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"messages": [{"role": "\\ud800"}]}']
+UNREADABLE = [
+    (b"", "Field required"),
+    (b"{", "JSON decode error: EOF"),
+    (b'{"input": "\xff"}', "invalid unicode code point"),
+    (b"[" * 700, "recursion limit"),
+    (b'{"user": ' + b"[" * 100_000, "recursion limit"),
+    (b'{"input": "\\ud800"}', "a lone surrogate"),
+    (b'{"messages": [{"role": "user", "content": "hi \\ud800 there"}]}', "a lone surrogate"),
+    (b'{"tools": [{"function": {"name": "\\udc00"}}]}', "a lone surrogate"),
+    (b'{"\\ud800\\ud800": 1}', "a lone surrogate"),
+]
+"""Bodies that are no JSON, or none that could be passed on, and what is said of them."""
 
 
 @pytest.mark.parametrize(("path", "body", "field"), NO_QUESTION)
@@ -42,19 +64,38 @@ async def test_invalid_body_is_422_and_names_the_field(
     assert upstream.counts.received == 0
 
 
-@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/embeddings"])
-async def test_body_that_is_no_json_is_invalid_too(upstream: FakeUpstream, path: str) -> None:
-    """What cannot be read as JSON is as invalid as what makes no sense."""
-    async with serve(**at_upstream(upstream)) as service:
-        for body in NO_JSON:
+@pytest.mark.parametrize("path", PATHS)
+async def test_body_that_cannot_be_read_is_invalid_too(path: str) -> None:
+    """What cannot be read as JSON is as invalid as what makes no sense, and is told why."""
+    async with serve() as service:
+        for body, reason in UNREADABLE:
             response = await service.client.post(path, content=body, headers=JSON)
-            assert response.status_code in {400, 422}
-            assert error_of(response)["type"] == "invalid_request"
-            assert error_of(response)["param"] in {None, "messages.0.role", "input"}
-    assert upstream.counts.received == 0
+            error = error_of(response)
+            assert (response.status_code, error["type"]) == (422, "invalid_request")
+            assert error["param"] is None
+            assert reason in error["message"]
 
 
-@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/embeddings"])
+async def test_all_of_unicode_is_passed_on(upstream: FakeUpstream) -> None:
+    """Two surrogates that are a pair are a character, and reach the provider as one."""
+    body = b'{"model": "m", "input": "\\ud83d\\ude00\\u0000\\uffff"}'
+    async with serve(**at_upstream(upstream)) as service:
+        response = await service.client.post("/v1/embeddings", content=body, headers=JSON)
+    assert response.status_code == 200
+    assert upstream.requests[0].json["input"] == "\U0001f600\0\uffff"
+
+
+async def test_bodies_are_described() -> None:
+    """The description of the API says what each route takes."""
+    async with serve() as service:
+        described = (await service.client.get("/openapi.json")).json()
+    for path in PATHS:
+        content = described["paths"][path]["post"]["requestBody"]["content"]
+        name = content["application/json"]["schema"]["$ref"].removeprefix("#/components/schemas/")
+        assert described["components"]["schemas"][name]["required"] in (["messages"], ["input"])
+
+
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("announced", [True, False])
 async def test_too_large_body_is_413(path: str, announced: bool) -> None:
     """A body over the limit is refused, whether its length is announced or it goes on and on."""
@@ -117,6 +158,21 @@ async def test_probes() -> None:
     async with serve() as service:
         assert (await service.client.get("/livez")).json() == {"status": "alive"}
         assert (await service.client.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_probe_of_a_service_that_drains() -> None:
+    """A service that drains is not ready, and says when it will be gone, in whole seconds."""
+    async with serve(drain_timeout=599.5) as service:
+        drain = Drain(service.services.settings.drain_timeout)
+        service.use(drain=drain)
+        with drain.admit():  # as long as somebody is inside, the server hears nothing of it
+            async with drain.listening():
+                await asyncio.sleep(0)
+                signal.raise_signal(signal.SIGTERM)
+                await eventually(lambda: drain.started)
+                response = await service.client.get("/readyz")
+    assert (response.status_code, response.json()) == (503, {"status": "draining"})
+    assert response.headers["retry-after"] == "600"
 
 
 @pytest.mark.parametrize(

@@ -132,15 +132,27 @@ async def test_refusal_tells_the_budgets() -> None:
 
 
 async def test_answer_tells_a_client_its_own_budgets(upstream: FakeUpstream) -> None:
-    """An answer on /v1 says how the client's own budgets stand; the tier is not its business."""
+    """An answer says how the client's own budgets stand; the tier is not its business."""
     limits = {"rate_limit_requests": 9, "client_rate_limit_requests": 5}
     async with serve(**at_upstream(upstream, **KEYS, **limits)) as service:
-        for number, (path, body) in enumerate(ROUTES[1:], start=1):
+        for number, (path, body) in enumerate(ROUTES, start=1):
             answer = await ask(service, path, body, ALICE)
             assert answer.headers["ratelimit"].startswith(
                 f'"client:alice:requests";r={5 - number};'
             )
             assert "provider" not in answer.headers["ratelimit-policy"]
+
+
+async def test_chat_that_has_to_wait_tells_no_budget(upstream: FakeUpstream) -> None:
+    """A response that begins with a place in the queue says nothing of budgets: none is charged."""
+    settings = at_upstream(upstream, llm_max_concurrency=1, client_rate_limit_requests=5)
+    upstream.script = Script(before_event={2: Action.HOLD})
+    async with serve(**settings) as service, service.stream() as first:
+        await anext(first)
+        async with service.client.stream("POST", "/chat", json=QUESTION) as waiting:
+            assert waiting.status_code == 200
+            assert "ratelimit" not in waiting.headers
+            assert (await left(service))["client:address:127.0.0.1:requests"] == 4
 
 
 @pytest.mark.parametrize("stream", [True, False])
