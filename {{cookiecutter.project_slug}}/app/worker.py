@@ -1,7 +1,7 @@
 """Work on documents in a process of its own: `python -m app.worker`, or `make worker`.
 
-Any number may run. Each also queues again what the store has as unfinished when it starts, as the
-job of that may be lost. On SIGTERM it takes no more, finishes what it has, and ends.
+Any number may run. Each also queues again what the store has as unfinished, once nothing waits on
+the broker: the job of that is lost. On SIGTERM it takes no more, finishes what it has, and ends.
 """
 
 import sys

@@ -1,4 +1,9 @@
-"""Taking up again what an earlier process left unfinished."""
+"""Taking up again what an earlier process left unfinished.
+
+Guarantees: however often and however many workers start, what waits on a broker already is not
+queued once more. What was lost is queued when nothing waits there any more: a busy broker's first
+quiet moment may be a while away, and handing a document in again queues it at once.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,6 +16,8 @@ from app.stores.protocol import DocumentStore
 
 PAUSE = 5.0
 """Seconds until the next try, where nobody said."""
+LOOK_AGAIN = 60.0
+"""Seconds until the queue is asked again whether anything waits there."""
 
 log = structlog.get_logger(__name__)
 
@@ -24,20 +31,24 @@ async def resuming(store: DocumentStore, jobs: JobQueue) -> AsyncIterator[None]:
         resumption.cancel()
 
 
-async def resume(store: DocumentStore, jobs: JobQueue) -> None:
-    """Queue every document that is not finished; try until the store and the queue let it.
+async def resume(store: DocumentStore, jobs: JobQueue, *, look_again: float = LOOK_AGAIN) -> None:
+    """Queue every document that is not finished, once; wait until store and queue let it.
 
-    One that is being worked on elsewhere is queued too: nobody can tell it from one whose worker
-    died, and doing it twice does no harm.
+    One that is being worked on elsewhere at that moment is queued too: nobody can tell it from one
+    whose worker died, and doing it twice does no harm.
     """
     while True:
         try:
-            await _resume_all(store, jobs)
+            may = await jobs.may_resume()
+            if may:
+                await _resume_all(store, jobs)
         except Exception as error:  # noqa: BLE001 -- it must not end what it runs beside
             log.warning("documents wait to be resumed", detail=f"{type(error).__name__}: {error}")
             await asyncio.sleep(getattr(error, "retry_after", None) or PAUSE)
         else:
-            return
+            if may:
+                return
+            await asyncio.sleep(look_again)
 
 
 async def _resume_all(store: DocumentStore, jobs: JobQueue) -> None:

@@ -30,7 +30,8 @@ class Backoff:
 
     def after(self, attempt: int, asked: float | None = None) -> float:
         """Return the wait after attempt 1, 2, …; never less than what was asked for."""
-        full: float = min(self.longest, self.first * 2.0 ** (attempt - 1))
+        doublings = min(attempt - 1, 1000)  # with a few more it would overflow
+        full: float = min(self.longest, self.first * 2.0**doublings)
         wait = full * (1 + self.random()) / 2
         return wait if asked is None else max(wait, asked * (1 + self.random() / 10))
 

@@ -46,3 +46,11 @@ class CeleryQueue(RabbitMQQueue):
                 "argsrepr": repr(tuple(arguments)),
             },
         )
+
+
+def is_job(headers: object, payload: object) -> bool:
+    """Tell whether a message is a job as it is published here, or as Celery itself calls it."""
+    match headers, payload:
+        case {"task": name, "id": str(), "retries": int()}, [[str()], dict(keywords), dict()]:
+            return name == TASK and not keywords
+    return False

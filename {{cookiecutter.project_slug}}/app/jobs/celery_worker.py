@@ -10,8 +10,9 @@ Celery's retry, so it is the same for Taskiq. Of Celery's consumer there is only
 no remote control, gossip, mingle or events, hence no transient queues, and no global prefetch.
 
 Guarantees: a message is acknowledged when its job is done or handed on, and no more are fetched
-than run, so a worker that is killed loses none. It waits for a broker that is not there, and
-goes on by itself when it is back. On SIGTERM and SIGINT it fetches nothing more, gives running jobs
+than run, so a worker that is killed loses none. What is no job goes to the dead letters; so does
+a job that can be neither done nor handed on. It waits for a broker that is not there, and goes on
+by itself when it is back. On SIGTERM and SIGINT it fetches nothing more, gives running jobs
 `drain_timeout` seconds, gives the rest back, and returns.
 
 Needs: celery, aio-pika, anyio, `celery`, `delivery`, `rabbitmq`, `attempt`, `protocol`.
@@ -35,11 +36,11 @@ from celery.utils.threads import bound_open_broker_sockets  # type: ignore[attr-
 from celery.worker import WorkController
 from celery.worker.consumer import Connection, Consumer, Tasks
 from celery.worker.consumer.consumer import Evloop
-from kombu import Queue
+from kombu import Message, Queue
 from kombu.asynchronous.hub import Hub
 
 from .attempt import Backoff
-from .celery import TASK, CeleryQueue
+from .celery import TASK, CeleryQueue, is_job
 from .delivery import DRAIN_TIMEOUT, OpenHandler, deliver
 from .rabbitmq import HEARTBEAT, QUEUE, Job, queue_arguments
 
@@ -175,6 +176,24 @@ class _Consumer(Consumer):
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]
         default_steps = (Connection, _Tasks, Evloop)
+
+    def create_task_handler(self, *_: object) -> Callable[[Message], None]:
+        """Look at a message before Celery does, which ends over some that are no jobs."""
+        take = super().create_task_handler()
+
+        def take_job(message: Message) -> None:
+            try:
+                is_one = is_job(message.headers, message.payload)
+            except Exception as error:  # noqa: BLE001 -- whatever reading it may raise
+                self.on_decode_error(message, error)
+            else:
+                take(message) if is_one else self.on_unknown_message(None, message)
+
+        return take_job
+
+    def on_decode_error(self, message: Message, exc: Exception) -> None:  # noqa: ARG002
+        """Reject it, so that it is a dead letter; Celery would acknowledge it."""
+        self.on_unknown_message(None, message)
 
     def register_with_event_loop(self, hub: Hub) -> None:
         super().register_with_event_loop(hub)

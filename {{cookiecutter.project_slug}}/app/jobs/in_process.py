@@ -103,6 +103,10 @@ class InProcessQueue:
         elif waiting.priority < priority:
             self._put(document_id, priority, attempt=waiting.attempt)
 
+    async def may_resume(self) -> bool:
+        """Say yes: nothing is left of an earlier process, and what waits is merged."""
+        return True
+
     def _admit(self, document_id: str) -> None:
         """Make room: a job that rests until its next attempt is to wait no longer."""
         if resting := self._resting.pop(document_id, None):

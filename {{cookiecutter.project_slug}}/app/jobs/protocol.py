@@ -58,3 +58,10 @@ class JobQueue(Protocol):
         JobQueueUnavailableError if that cannot be said within the queue's deadline.
         """
         ...
+
+    async def may_resume(self) -> bool:
+        """Say whether all that is unfinished may be published: no job of it waits, or it is merged.
+
+        JobQueueUnavailableError if that cannot be said within the queue's deadline.
+        """
+        ...

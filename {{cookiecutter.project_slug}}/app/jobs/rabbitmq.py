@@ -1,11 +1,13 @@
 """The queues of jobs on RabbitMQ, and publishing to them without ever blocking the event loop.
 
-Three kinds of queue, all durable, all of persistent messages that carry a document's id only:
+Four kinds of queue, all durable, all of persistent messages that carry a document's id at most:
 
     documents              what is to be done, higher priorities first
     documents.retry.MS     failed attempts, until MS milliseconds have passed; these queues
                            come as needed, and go when nothing was put into them for a while
-    documents.dead         what was given up; see `dead_letters`
+    documents.retries      a note for each retry, as long as it waits: AMQP lists no queues, so
+                           this one tells whether there are messages in those
+    documents.dead         what was given up, and messages that are no jobs
 
 They are classic queues: those have priorities on RabbitMQ 3.10 as on 4.x, where quorum queues
 have none, two or all, by version. Nothing here is deprecated in 4.3 (no transient queue, no
@@ -23,12 +25,14 @@ Needs: aio-pika, `protocol`.
 import asyncio
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aio_pika
+from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
@@ -45,6 +49,8 @@ LONGEST_WAIT = 24 * 3600.0
 """Seconds; a retry that was asked for later than this comes after this."""
 _RETRY_QUEUE_LINGERS = 600_000
 """Milliseconds that a retry queue outlives the last message put into it."""
+_NOTE_LINGERS = 1.0
+"""Seconds that the note of a retry outlives its wait, so that it is never the first to go."""
 _LONGEST_ERROR = 1000
 
 
@@ -74,13 +80,15 @@ def queue_arguments(queue: str) -> dict[str, Any]:
 
 async def declare(channel: AbstractChannel, queue: str) -> AbstractQueue:
     """Return the queue of jobs, made if need be, with the one for those that were given up."""
-    arguments: dict[str, Any] = {"x-queue-type": "classic"}
-    await channel.declare_queue(dead_letter_queue(queue), durable=True, arguments=arguments)
+    await _declare_plain(channel, dead_letter_queue(queue))
     return await channel.declare_queue(queue, durable=True, arguments=queue_arguments(queue))
 
 
 async def declare_retry(channel: AbstractChannel, queue: str, wait: float) -> str:
-    """Return the name of a queue whose messages go on to `queue` after so many seconds."""
+    """Return the name of a queue whose messages go on to `queue` after so many seconds.
+
+    One that is about to be put there is noted.
+    """
     lifetime = _two_digits(min(wait, LONGEST_WAIT) * 1000)
     name = f"{queue}.retry.{lifetime}"
     arguments: dict[str, Any] = {
@@ -91,13 +99,32 @@ async def declare_retry(channel: AbstractChannel, queue: str, wait: float) -> st
         "x-dead-letter-routing-key": queue,
     }
     await channel.declare_queue(name, durable=True, arguments=arguments)
+    notes = await _declare_plain(channel, f"{queue}.retries")
+    note = aio_pika.Message(
+        b"", delivery_mode=DeliveryMode.PERSISTENT, expiration=lifetime / 1000 + _NOTE_LINGERS
+    )
+    await channel.default_exchange.publish(note, notes.name, mandatory=True)
     return name
+
+
+async def nothing_waits(channel: AbstractChannel, queue: str) -> bool:
+    """Tell whether the broker has no job but those that workers have in hand."""
+    notes, jobs = await _declare_plain(channel, f"{queue}.retries"), await declare(channel, queue)
+    return not (notes.declaration_result.message_count or jobs.declaration_result.message_count)
+
+
+async def _declare_plain(channel: AbstractChannel, name: str) -> AbstractQueue:
+    arguments: dict[str, Any] = {"x-queue-type": "classic"}
+    return await channel.declare_queue(name, durable=True, arguments=arguments)
 
 
 def _two_digits(number: float) -> int:
     """Round up to a number that has zeros after its second digit."""
     unit: int = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
     return math.ceil(number / unit) * unit
+
+
+_T = TypeVar("_T")
 
 
 class RabbitMQQueue(ABC):
@@ -141,6 +168,13 @@ class RabbitMQQueue(ABC):
         job = Job(job.document_id, job.priority, job.attempt + 1)
         await self._send(self.encode(job), wait=wait)
 
+    async def may_resume(self) -> bool:
+        """Say whether no job waits for a worker or for its next attempt.
+
+        What workers have in hand is not known: as many jobs as they work on at once, at most.
+        """
+        return await self._do(lambda channel: nothing_waits(channel, self._queue))
+
     async def bury(self, job: Job, error: str) -> None:
         """Put a job that was given up among the dead letters, as a new one and with the error."""
         message = self.encode(Job(job.document_id, job.priority))
@@ -150,13 +184,20 @@ class RabbitMQQueue(ABC):
     async def _send(
         self, message: aio_pika.Message, *, to: str | None = None, wait: float | None = None
     ) -> None:
+        async def send(channel: AbstractChannel) -> None:
+            name = to or self._queue
+            if wait is not None:
+                name = await declare_retry(channel, self._queue, wait)
+            await channel.default_exchange.publish(message, name, mandatory=True)
+
+        await self._do(send)
+
+    async def _do(self, ask: Callable[[AbstractChannel], Awaitable[_T]]) -> _T:
         connection = None
         try:
             async with asyncio.timeout(self._deadline):
                 connection, channel = await self._open()
-                if wait is not None:
-                    to = await declare_retry(channel, self._queue, wait)
-                await channel.default_exchange.publish(message, to or self._queue, mandatory=True)
+                return await ask(channel)
         except CONNECTION_EXCEPTIONS as error:  # an asyncio.timeout that expires is one, too
             if connection is not None and connection is self._connection:
                 self._drop()

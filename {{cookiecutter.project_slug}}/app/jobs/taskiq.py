@@ -3,6 +3,9 @@
     async with TaskiqQueue("amqp://localhost/") as jobs:
         await jobs.publish(document_id)
 
+Guarantees: what is read as a job is what `encode` writes, without exception: no label of another
+sender's tells the worker when to acknowledge it, or what time it has.
+
 The workers: see `taskiq_worker`.
 
 Needs: taskiq, aio-pika, `rabbitmq`, `protocol`.
@@ -24,16 +27,30 @@ class TaskiqQueue(RabbitMQQueue):
 
     def encode(self, job: Job) -> Message:
         """Return a call of the task; its labels carry what a retry needs to know."""
-        call = TaskiqMessage(
-            task_id=uuid4().hex,
-            task_name=TASK,
-            labels={"priority": job.priority, "attempt": job.attempt},
-            args=[job.document_id],
-            kwargs={},
-        )
         return Message(
-            call.model_dump_json().encode(),
+            _call(job, uuid4().hex).model_dump_json().encode(),
             content_type="application/json",
             delivery_mode=DeliveryMode.PERSISTENT,
             priority=job.priority,
         )
+
+
+def decode(body: bytes) -> Job:
+    """Return the job that a message is; ValueError if it is none."""
+    call = TaskiqMessage.model_validate_json(body)
+    match call.args, call.labels:
+        case [str(document_id)], {"priority": int(priority), "attempt": int(attempt)}:
+            job = Job(document_id, priority, attempt)
+            if call == _call(job, call.task_id):
+                return job
+    raise ValueError(f"not a call of {TASK} as it is published here")
+
+
+def _call(job: Job, task_id: str) -> TaskiqMessage:
+    return TaskiqMessage(
+        task_id=task_id,
+        task_name=TASK,
+        labels={"priority": job.priority, "attempt": job.attempt},
+        args=[job.document_id],
+        kwargs={},
+    )

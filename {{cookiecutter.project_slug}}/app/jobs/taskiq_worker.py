@@ -8,8 +8,9 @@ below is used instead of taskiq-aio-pika's, which ends when RabbitMQ is away for
 not started yet, and whose waits hold each other up.
 
 Guarantees: a message is acknowledged when its job is done or handed on, and no more are fetched
-than run, so a worker that is killed loses none. It waits for a broker that is not there, and
-goes on by itself when it is back. On SIGTERM and SIGINT it fetches nothing more, gives running jobs
+than run, so a worker that is killed loses none. What is no job goes to the dead letters; so does
+a job that can be neither done nor handed on. It waits for a broker that is not there, and goes on
+by itself when it is back. On SIGTERM and SIGINT it fetches nothing more, gives running jobs
 `drain_timeout` seconds, gives the rest back, and returns.
 
 Needs: taskiq, aio-pika, `taskiq`, `delivery`, `rabbitmq`, `attempt`, `protocol`.
@@ -32,8 +33,9 @@ from taskiq.receiver import Receiver
 
 from .attempt import Backoff
 from .delivery import DRAIN_TIMEOUT, OpenHandler, deliver
+from .protocol import JobHandler
 from .rabbitmq import HEARTBEAT, QUEUE, Job, declare
-from .taskiq import TASK, TaskiqQueue
+from .taskiq import TASK, TaskiqQueue, decode
 
 RECONNECT_PAUSE = 1.0
 """Seconds between attempts to reach a broker that is away."""
@@ -64,9 +66,9 @@ def run_taskiq_worker(
                 document_id: str, context: Annotated[Context, TaskiqDepends()]
             ) -> None:
                 labels = context.message.labels
-                job = Job(document_id, labels.get("priority", 0), labels.get("attempt", 1))
+                job = Job(document_id, labels["priority"], labels["attempt"])
                 with _listed(running):
-                    await deliver(handler, jobs, job, backoff=backoff)
+                    await _deliver(handler, jobs, job, backoff)
                 with suppress(*CONNECTION_EXCEPTIONS):  # else it comes again, and is done already
                     await context.ack()
 
@@ -78,6 +80,15 @@ def run_taskiq_worker(
                 await broker.shutdown()
 
     asyncio.run(work())
+
+
+async def _deliver(handler: JobHandler, jobs: TaskiqQueue, job: Job, backoff: Backoff) -> None:
+    """Deliver a job; if it cannot be handed on, bury it, as it would keep its place for ever."""
+    try:
+        await deliver(handler, jobs, job, backoff=backoff)
+    except Exception as error:
+        logging.getLogger(__name__).exception("document %s: not handed on", job.document_id)
+        await jobs.bury(job, f"{type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -127,7 +138,7 @@ class RabbitMQBroker(AsyncBroker):
         raise NotImplementedError
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Yield what arrives, over one connection after the other."""
+        """Yield the jobs that arrive, over one connection after the other."""
         log = logging.getLogger(__name__)
         while True:
             arrivals: _Arrivals = asyncio.Queue()
@@ -138,7 +149,8 @@ class RabbitMQBroker(AsyncBroker):
             else:
                 try:
                     while (message := await arrivals.get()) is not None:
-                        yield AckableMessage(data=message.body, ack=message.ack)
+                        if await _is_job(message):
+                            yield AckableMessage(data=message.body, ack=message.ack)
                 finally:
                     with suppress(*CONNECTION_EXCEPTIONS):
                         await stop_consuming()
@@ -175,3 +187,19 @@ class RabbitMQBroker(AsyncBroker):
             await asyncio.wait([closing], timeout=BROKER_TIMEOUT)
             if closing.done() and not closing.cancelled():
                 closing.exception()  # it is closed either way
+
+
+async def _is_job(message: AbstractIncomingMessage) -> bool:
+    """Tell whether it is a job; if not, it is now among the dead letters.
+
+    Taskiq would acknowledge what it cannot read, and leave what it cannot call unacknowledged.
+    """
+    try:
+        decode(message.body)
+    except ValueError:
+        log = logging.getLogger(__name__)
+        log.warning("jobs: a message of %d bytes is no job", len(message.body))
+        with suppress(*CONNECTION_EXCEPTIONS):  # else it comes again
+            await message.reject(requeue=False)
+        return False
+    return True

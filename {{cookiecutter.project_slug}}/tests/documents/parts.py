@@ -122,3 +122,7 @@ class Noted:
             raise self.errors.pop(0)
         self.jobs.append((document_id, priority))
         self.published.set()
+
+    async def may_resume(self) -> bool:
+        """See `JobQueue`."""
+        return True

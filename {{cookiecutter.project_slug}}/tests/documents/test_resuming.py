@@ -49,6 +49,26 @@ async def test_store_and_queue_are_waited_for() -> None:
     assert len(jobs.jobs) == 1
 
 
+class Busy(Noted):
+    """A queue in which something waits the first few times."""
+
+    looks = 3
+
+    async def may_resume(self) -> bool:
+        """Say so, once nothing waits any more."""
+        self.looks -= 1
+        return self.looks <= 0
+
+
+async def test_busy_queue_is_waited_for() -> None:
+    """Nothing is queued before the queue allows it; it is asked until it does, and no more."""
+    store, jobs = Documents(), Busy()
+    document = Submission.text("a").document
+    await store.submit(document, b"")
+    await resume(store, jobs, look_again=0.001)
+    assert (jobs.jobs, jobs.looks) == ([(document.id, 0)], 0)
+
+
 async def test_defect_does_not_end_the_service() -> None:
     """Whatever resuming meets, what runs beside it goes on, and it tries again."""
     store, jobs = AwayAtFirst(), Noted()

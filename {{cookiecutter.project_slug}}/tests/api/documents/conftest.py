@@ -33,6 +33,10 @@ class Jobs:
             raise JobQueueUnavailableError("amqp://secret-host is away", retry_after=5)
         self._waiting.append(document_id)
 
+    async def may_resume(self) -> bool:
+        """See `JobQueue`."""
+        return True
+
     async def do_all(self) -> None:
         """Do what waits."""
         while self._waiting:

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aio_pika
+from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from app.jobs.rabbitmq import dead_letter_queue
+from app.jobs.rabbitmq import dead_letter_queue, declare
 
 LONG = 60.0
 """Seconds that are enough on any machine."""
@@ -44,10 +45,16 @@ class Peek:
                 await asyncio.sleep(0.02)
             return message
 
+    async def put(self, message: Message) -> None:
+        """Publish a message to the queue, as anybody may."""
+        async with self._channel() as channel:
+            await declare(channel, self.queue)
+            await channel.default_exchange.publish(message, self.queue)
+
     async def clean_up(self) -> None:
         """Leave nothing behind."""
         async with self._channel() as channel:
-            for name in (self.queue, self.dead):
+            for name in (self.queue, self.dead, f"{self.queue}.retries"):
                 await channel.queue_delete(name)
 
     async def _look(self, name: str) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
     python -m tests.jobs.on_rabbitmq.program celery URL QUEUE FOLDER DRAIN_TIMEOUT
 
-It keeps what happens in a database in the folder. `bad-…` fails each time, `held-…` waits until
-there is a file `go` in the folder, `stuck-…` waits for ever; any other name is stored at once.
+It keeps what happens in a database in the folder. `bad-…` fails each time, `odd-…` with an error
+that cannot be told, `held-…` waits until there is a file `go` in the folder, `stuck-…` waits for
+ever; any other name is stored at once.
 """
 
 import asyncio
@@ -23,6 +24,13 @@ GO = "go"
 SOON = Backoff(first=0.05, longest=0.2)
 
 
+class UnspeakableError(Exception):
+    """Whoever wants to tell it fails."""
+
+    def __str__(self) -> str:
+        raise NotImplementedError
+
+
 class Documents:
     """Stores each document once, however often it is told to."""
 
@@ -36,6 +44,8 @@ class Documents:
         self._note("begun", document_id)
         if document_id.startswith("bad-"):
             raise ValueError(f"{document_id} is bad")
+        if document_id.startswith("odd-"):
+            raise UnspeakableError
         while document_id.startswith("held-") and not (self._folder / GO).exists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         if document_id.startswith("stuck-"):

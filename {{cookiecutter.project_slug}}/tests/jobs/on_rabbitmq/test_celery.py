@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 import app.jobs
+from app.jobs.celery import TASK, is_job
 from tests.copying import needs, use_copied
 
 PACKAGE = Path(app.jobs.__file__).parent
@@ -39,6 +42,30 @@ def test_celery_reads_what_is_published(tmp_path: Path) -> None:
     """Celery finds a call of the task, with the document and what was tried before."""
     output = use_copied(tmp_path, PACKAGE, "celery", READ, installed=True)
     assert output == "documents.process ['a document'] {} 2\n5 PERSISTENT True"
+
+
+CALL = {"task": TASK, "id": "c", "retries": 0}
+
+
+@pytest.mark.parametrize(
+    ("headers", "payload"),
+    [
+        (None, None),
+        ({}, {"document_id": "d"}),
+        (CALL, 5),
+        (CALL, [[], {}, {}]),
+        (CALL, [[5], {}, {}]),
+        (CALL, [["d"], {"more": 1}, {}]),
+        (CALL, [["d"], {}, None]),
+        (CALL | {"task": "other"}, [["d"], {}, {}]),
+        ({"task": TASK, "retries": 0}, [["d"], {}, {}]),
+        (CALL | {"retries": "0"}, [["d"], {}, {}]),
+    ],
+)
+def test_what_is_no_call_is_no_job(headers: object, payload: object) -> None:
+    """A job is a call of the task with one string and no more, with what Celery needs of it."""
+    assert is_job(CALL, [["d"], {}, {}])
+    assert not is_job(headers, payload)
 
 
 def test_the_worker_is_these_files(tmp_path: Path) -> None:
