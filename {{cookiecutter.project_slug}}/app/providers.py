@@ -9,7 +9,7 @@ from app.llm.anthropic import AnthropicProvider
 from app.llm.deadlines import DeadlineProvider
 from app.llm.echo import EchoProvider
 from app.llm.failover import FailoverProvider
-from app.llm.feedback import Ceiling, FeedbackProvider
+from app.llm.feedback import Ceiling, FeedbackProvider, SharedCeiling
 from app.llm.http import OnHeaders
 from app.llm.openai import OpenAIProvider
 from app.llm.protocol import JSONObject, Provider
@@ -22,7 +22,7 @@ def build_provider(
 ) -> Provider:
     """Build the providers of LLM_PROVIDER, in its order of fallback, on the shared client.
 
-    `ceiling` hears how each bears its load, `limits` what the first says of its own rate limits.
+    `ceiling` hears how they bear their load, `limits` what the first says of its own rate limits.
     """
     first, *others = settings.llm_provider  # the tier is the first's: others say nothing of it
     adapters = [BUILDERS[first](settings, client, limits.hear)]
@@ -31,8 +31,18 @@ def build_provider(
         DeadlineProvider(adapter, settings.deadlines) for adapter in adapters
     ]
     if settings.llm_adaptive:
-        providers = [FeedbackProvider(provider, ceiling) for provider in providers]
+        providers = _heard(providers, ceiling)
     return FailoverProvider(providers, models=settings.models)
+
+
+def _heard(providers: Sequence[Provider], ceiling: Ceiling) -> list[Provider]:
+    """Let the ceiling follow a provider that is alone, or what a list bears as a whole."""
+    if len(providers) == 1:
+        return [FeedbackProvider(providers[0], ceiling)]
+    return [
+        FeedbackProvider(provider, SharedCeiling(ceiling, is_last=provider is providers[-1]))
+        for provider in providers
+    ]
 
 
 def _echo(settings: Settings, _: httpx.AsyncClient, __: OnHeaders | None) -> Provider:

@@ -9,6 +9,7 @@ Needs: `protocol.py` beside it.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from .protocol import (
@@ -32,6 +33,28 @@ class Ceiling(Protocol):
     def on_overload(self, started_at: float, retry_after: float | None) -> None:
         """Note that the provider had too much to do, and how many seconds it asks to wait."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCeiling:
+    """What one of several providers tells the ceiling that all of them share.
+
+    The limit falls only when the last of the list is overloaded, as nobody is left then who could
+    answer, and rises with whatever any of them serves: lowered for an earlier one, it would keep
+    calls from the next. Advice to wait pauses nothing here: `failover.py` leaves each alone.
+    """
+
+    ceiling: Ceiling
+    is_last: bool
+
+    def on_success(self, started_at: float) -> None:
+        """Pass it on."""
+        self.ceiling.on_success(started_at)
+
+    def on_overload(self, started_at: float, retry_after: float | None) -> None:  # noqa: ARG002
+        """Pass it on from the last, without its advice."""
+        if self.is_last:
+            self.ceiling.on_overload(started_at, None)
 
 
 class FeedbackProvider:

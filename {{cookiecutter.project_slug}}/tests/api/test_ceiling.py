@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from tests.service import COMPLETION, EMBEDDING, RunningService, at_upstream, serve, text_of
-from tests.upstream import FakeUpstream, Script
+from tests.upstream import Action, FakeUpstream, Script
 
 CEILING = 20
 CLIENTS = 100
 ANSWER = Script(tokens=5, first_token_delay=0.01, token_interval=0.002)
+HELD = Script(tokens=ANSWER.tokens, before_headers=Action.HOLD)
 
 
 async def chat(service: RunningService) -> str:
@@ -39,8 +40,12 @@ async def plain_completion(service: RunningService) -> str:
 async def test_never_more_than_the_ceiling(upstream: FakeUpstream, ask: Any) -> None:
     """Of 100 that ask at once never more than 20 are at the provider, and all 100 end whole."""
     upstream.script = ANSWER
+    upstream.queue.extend([HELD] * CEILING)
     async with serve(**at_upstream(upstream, llm_max_concurrency=CEILING)) as service:
-        answers = await asyncio.gather(*(ask(service) for _ in range(CLIENTS)))
+        asking = asyncio.gather(*(ask(service) for _ in range(CLIENTS)))
+        await upstream.wait_held(CEILING)
+        upstream.release()
+        answers = await asking
         await service.idle()
     assert answers == [ANSWER.text] * CLIENTS
     assert upstream.counts.peak == CEILING

@@ -20,9 +20,15 @@ from app.llm.protocol import (
 from .asking import QUESTION, ScriptedProvider, Step, ask, ask_until_error, says, text_of
 
 ANSWER = [says("Hello")]
+FROM_ONE, FROM_TWO = [says("from one")], [says("from two")]
 MODELS = {"one": "model-of-one", "two": "model-of-two"}
 BUSY = ProviderOverloadedError("busy")
 REJECTED = ProviderRejectedError("rejected")
+
+
+def limited(retry_after: float) -> ProviderError:
+    """Make the refusal of a provider that says when to come back."""
+    return ProviderRateLimitedError("slow down", retry_after=retry_after)
 
 
 def now() -> float:
@@ -132,6 +138,118 @@ async def test_the_choice_is_the_requests() -> None:
     assert text_of(await ask(provider)) == "from one"
 
 
+async def test_one_that_says_when_is_left_alone_until_then() -> None:
+    """Nobody asks it in the meantime, the next answers at once, and then it is first again."""
+    one, two = one_of([limited(10)], FROM_ONE), two_of(*[FROM_TWO] * 3)
+    provider = failover(one, two)
+    for _ in range(2):
+        assert text_of(await ask(provider)) == "from two"
+        assert (now(), len(one.requests)) == (0.0, 1)
+    await asyncio.sleep(9)  # what is left is short enough for a wait, but the next need not
+    assert text_of(await ask(provider)) == "from two"
+    await asyncio.sleep(1)
+    assert text_of(await ask(provider)) == "from one"
+    assert now() == 10.0
+
+
+async def test_nobody_is_left_alone_for_longer_than_the_longest_rest() -> None:
+    """An hour of advice is taken for a minute: then a request finds out."""
+    one, two = one_of([limited(3600)], FROM_ONE), two_of(FROM_TWO)
+    provider = failover(one, two)
+    assert text_of(await ask(provider)) == "from two"
+    await asyncio.sleep(60)
+    assert text_of(await ask(provider)) == "from one"
+
+
+async def test_shortest_wait_is_told_when_all_are_left_alone() -> None:
+    """The failure is that of the first, the wait that of the one who is back soonest."""
+    one, two = one_of([limited(50)]), two_of([ProviderOverloadedError("busy", retry_after=20)])
+    provider = failover(one, two)
+    for wait in (20.0, 15.0):
+        _, error = await ask_until_error(provider)
+        assert isinstance(error, ProviderRateLimitedError)
+        assert error.retry_after == wait
+        await asyncio.sleep(5)
+    assert (len(one.requests), len(two.requests)) == (1, 1)
+
+
+async def test_it_fails_as_it_did_while_it_is_left_alone() -> None:
+    """A provider without capacity is not said to be over its rate."""
+    busy = ProviderOverloadedError("busy", retry_after=20)
+    provider = failover(one_of([busy]), two_of([limited(50)]))
+    for _ in range(2):
+        assert isinstance((await ask_until_error(provider))[1], ProviderOverloadedError)
+
+
+async def test_short_rest_is_waited_out_where_all_are_left_alone() -> None:
+    """The one who is back soonest is asked as soon as it is back, if that is worth a slot."""
+    one, two = one_of([limited(30)]), two_of([limited(5)], FROM_TWO)
+    provider = failover(one, two, longest_wait=4.0)
+    assert (await ask_until_error(provider))[1] is not None
+    await asyncio.sleep(1)
+    assert text_of(await ask(provider)) == "from two"
+    assert now() == 5.0
+    assert len(one.requests) == 1
+
+
+async def test_refusals_that_come_late_do_not_shorten_a_rest() -> None:
+    """Of several refusals the one that asks for the longest rest counts."""
+    one, two = one_of([2.0, limited(5)], [limited(30)]), two_of(*[FROM_TWO] * 3)
+    provider = failover(one, two)
+    await asyncio.gather(provider.complete(QUESTION), provider.complete(QUESTION))
+    await asyncio.sleep(10)
+    assert text_of(await ask(provider)) == "from two"
+    assert (now(), len(one.requests)) == (12.0, 2)
+
+
+async def test_advice_that_was_waited_out_is_over() -> None:
+    """The request that waited asks again, whether or not its timer was a hair early."""
+
+    async def sleep(_: float) -> None:
+        """Take no time at all."""
+
+    one, two = one_of([limited(3)], FROM_ONE), two_of()
+    provider = FailoverProvider([one, two], models=MODELS, sleep=sleep)
+    assert text_of(await ask(provider)) == "from one"
+
+
+async def test_one_that_is_left_alone_is_asked_when_the_next_cannot_answer() -> None:
+    """What is left of a short rest is waited out before a request fails."""
+    one, two = one_of([limited(5)], FROM_ONE), two_of(FROM_TWO, [BUSY], [BUSY])
+    provider = failover(one, two, longest_wait=4.0, first_wait=1.0)
+    await ask(provider)
+    await asyncio.sleep(1)
+    assert text_of(await ask(provider)) == "from one"
+    assert now() == 5.0
+
+
+async def test_fallbacks_rejection_is_not_told_while_the_first_is_left_alone() -> None:
+    """A request that does not fit the fallback may fit the first, when that is back."""
+    one, two = one_of([limited(50)]), two_of([REJECTED], [REJECTED])
+    provider = failover(one, two)
+    for _ in range(2):
+        assert isinstance((await ask_until_error(provider))[1], ProviderRateLimitedError)
+    assert (len(one.requests), len(two.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize("error", [BUSY, ProviderUnavailableError("gone", retry_after=9)], ids=str)
+async def test_other_failures_leave_nobody_alone(error: ProviderError) -> None:
+    """Only a refusal for the provider's load, with its own word for how long, is a reason."""
+    one, two = one_of([error], FROM_ONE), two_of(FROM_TWO)
+    provider = failover(one, two, attempts=1)
+    assert text_of(await ask(provider)) == "from two"
+    assert text_of(await ask(provider)) == "from one"
+
+
+async def test_single_provider_is_not_left_alone() -> None:
+    """Where there is no next, each request asks: whether to hold back is the caller's affair."""
+    one = one_of([limited(10)], FROM_ONE)
+    provider = failover(one)
+    assert (await ask_until_error(provider))[1] is not None
+    assert text_of(await ask(provider)) == "from one"
+    assert now() == 0.0
+
+
 async def test_a_rejected_request_is_asked_once() -> None:
     """What is wrong with the request is wrong everywhere: no retry, no fallback."""
     one, two = one_of([REJECTED]), two_of()
@@ -192,6 +310,19 @@ async def test_embeddings_and_models_stay_with_the_first() -> None:
     with pytest.raises(ProviderOverloadedError):
         await provider.embed({"input": "x"})
     assert two.requests == []
+
+
+async def test_embeddings_leave_the_first_alone_and_the_list_of_models_does_not() -> None:
+    """Embeddings are load, and fail without being asked for; a list of models is none."""
+    one, two = one_of([limited(10)], [], [BUSY], []), two_of()
+    provider = failover(one, two)
+    for wait in (10.0, 9.0):
+        with pytest.raises(ProviderRateLimitedError) as refused:
+            await provider.embed({"input": "x"})
+        assert refused.value.retry_after == wait
+        await asyncio.sleep(1)
+    assert len(one.requests) == 1
+    assert await provider.models() == [{"answered_by": "one"}]
 
 
 async def test_cancelling_during_the_wait_asks_no_more() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.llm.deadlines import DeadlineProvider, Deadlines
-from app.llm.feedback import FeedbackProvider
+from app.llm.feedback import FeedbackProvider, SharedCeiling
 from app.llm.protocol import (
     BrokenStreamError,
     Provider,
@@ -121,6 +121,19 @@ async def test_late_first_token_is_overload_by_deadline() -> None:
     _, error = await ask_until_error(FeedbackProvider(slow, heard))
     assert isinstance(error, ProviderTimeoutError)
     assert (heard.overloads, heard.served) == ([None], 0)
+
+
+@pytest.mark.parametrize(("is_last", "told"), [(False, []), (True, [None])])
+async def test_of_several_the_last_lowers_and_none_pauses(
+    is_last: bool, told: list[float | None]
+) -> None:
+    """A shared ceiling hears of overload from the last alone, without advice; of service always."""
+    heard = Heard()
+    turns: list[list[Step]] = [[OVERLOADS[0]], [says("a"), FINISH]]
+    provider = FeedbackProvider(ScriptedProvider(*turns), SharedCeiling(heard, is_last=is_last))
+    await ask_until_error(provider)
+    await ask(provider)
+    assert (heard.overloads, heard.served) == (told, 1)
 
 
 @every_call
