@@ -13,7 +13,7 @@ from app.llm.protocol import (
     Usage,
 )
 from app.ratelimit.estimate import estimate_prompt, estimate_text
-from app.ratelimit.protocol import Reservation, Standing
+from app.ratelimit.protocol import Reservation
 from app.telemetry.metrics import Metrics
 
 NOTHING_USED = (
@@ -49,11 +49,6 @@ class Meter:
         self.usage: Usage | None = None
         self.finish_reason = "stop"
 
-    @property
-    def standings(self) -> tuple[Standing, ...]:
-        """How each budget stood when the call was admitted."""
-        return self._reservation.standings
-
     def watch(self, chunks: Iterable[Chunk]) -> None:
         """Note what came in."""
         for chunk in chunks:
@@ -72,10 +67,10 @@ class Meter:
             raise
 
     def settle(self) -> None:
-        """Replace the estimate by what is known; a second call changes nothing."""
+        """Replace the estimate by what is known, then count it; a budget waits for no metric."""
+        self._reservation.settle(tokens=self._tokens_used())
         if self.usage is not None:
             self._metrics.count_usage(self.usage)
-        self._reservation.settle(tokens=self._tokens_used())
 
     def _tokens_used(self) -> int | None:
         if self.usage is not None:

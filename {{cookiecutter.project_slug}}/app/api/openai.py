@@ -133,4 +133,4 @@ async def _events(
 
 def _only_usage(chunk: Chunk) -> bool:
     """Tell the chunk that is there because this service, not the client, asked for usage."""
-    return not chunk.body.get("choices") and chunk.usage is not None
+    return not chunk.body.get("choices") and bool(chunk.body.get("usage"))

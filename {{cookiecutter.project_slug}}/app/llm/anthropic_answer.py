@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from pydantic_core import to_json
 
-from .protocol import Chunk, JSONObject
+from .protocol import Chunk, JSONObject, are_counts
 
 FINISH_REASONS = {
     "end_turn": "stop",
@@ -25,6 +25,7 @@ FINISH_REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
 class ChunkTranslator:
@@ -100,14 +101,14 @@ class ChunkTranslator:
 
     def _take_usage(self, part: JSONObject) -> None:
         """Note the counts so far: each event repeats only those that it knows."""
-        counts = part.get("usage") or {}
-        self._usage |= {name: count for name, count in counts.items() if count is not None}
+        counts = part.get("usage")
+        if isinstance(counts, dict):
+            self._usage |= {name: count for name, count in counts.items() if count is not None}
 
     def _stops(self, _: JSONObject) -> Chunk | None:
         self.ended = True
-        if not self._usage:
-            return None
-        return Chunk({**self._head, "choices": [], "usage": usage(self._usage)})
+        counted = usage(self._usage)
+        return Chunk({**self._head, "choices": [], "usage": counted}) if counted else None
 
     def _chunk(self, delta: JSONObject, finish_reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
@@ -144,7 +145,7 @@ def completion(message: JSONObject, *, created: int) -> JSONObject:
         "created": created,
         "model": message["model"],
         "choices": [choice],
-        "usage": usage(message["usage"]),
+        "usage": usage(message.get("usage")),
     }
 
 
@@ -163,13 +164,17 @@ def finish_reason(stop_reason: str) -> str:
     return FINISH_REASONS.get(stop_reason, "stop")
 
 
-def usage(counts: JSONObject) -> JSONObject:
-    """Translate token counts: Anthropic counts cached input beside the rest, OpenAI within."""
-    cached = counts.get("cache_read_input_tokens") or 0
-    written = counts.get("cache_creation_input_tokens") or 0
-    prompt = (counts.get("input_tokens") or 0) + cached + written
-    answer = counts.get("output_tokens") or 0
-    thinking = (counts.get("output_tokens_details") or {}).get("thinking_tokens")
+def usage(counts: object) -> JSONObject | None:
+    """Translate token counts; None, unknown, where there are none or they make no sense.
+
+    Anthropic counts cached input beside the rest, OpenAI within.
+    """
+    if not counts or not isinstance(counts, dict) or not are_counts(*map(counts.get, COUNTS)):
+        return None
+    uncached, cached, written, answer = (counts.get(name) or 0 for name in COUNTS)
+    prompt = uncached + cached + written
+    details = counts.get("output_tokens_details")
+    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
     of_answer = {} if thinking is None else {"reasoning_tokens": thinking}
     return {
         "prompt_tokens": prompt,

@@ -16,8 +16,10 @@ from hashlib import blake2b
 from itertools import cycle, islice
 from typing import Any
 
-from .protocol import Chunk, ChunkStream, JSONObject
+from .protocol import Chunk, ChunkStream, JSONObject, ProviderRejectedError
 
+MOST_REPEATED = 100_000
+"""Characters of a message that are read: it is done on the event loop, in some milliseconds."""
 EMBEDDING_DIMENSIONS = 256
 
 
@@ -72,7 +74,12 @@ class EchoProvider:
         return {**_head(request, "chat.completion"), "choices": [choice], "usage": usage}
 
     async def embed(self, request: JSONObject) -> JSONObject:
-        """Embed by counting words: alike texts come near each other, meaning is not seen."""
+        """Embed by counting words: alike texts come near each other, meaning is not seen.
+
+        ProviderRejectedError where there is nothing to embed, as OpenAI answers.
+        """
+        if request["input"] == []:
+            raise ProviderRejectedError("the input is an empty list", param="input")
         texts = _texts(request["input"])
         data = [
             {"object": "embedding", "index": index, "embedding": _hashed_words(text)}
@@ -112,7 +119,7 @@ def _last_user_text(request: JSONObject) -> str:
 def _text(content: object) -> str:
     if isinstance(content, list):
         return " ".join(_text(part.get("text")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+    return content[:MOST_REPEATED] if isinstance(content, str) else ""
 
 
 def _texts(inputs: str | list[Any]) -> list[str]:

@@ -148,5 +148,4 @@ def _is_chunk(body: JSONObject) -> bool:
         isinstance(choices, list)
         and all(isinstance(choice, dict) for choice in choices)
         and all(isinstance(choice.get("delta") or {}, dict) for choice in choices)
-        and isinstance(body.get("usage") or {}, dict)
     )

@@ -26,6 +26,9 @@ from typing import Any, Protocol
 
 JSONObject = dict[str, Any]
 
+MOST_TOKENS = 10**9
+"""No answer costs more: a higher count is a provider's mistake."""
+
 
 class ProviderError(Exception):
     """A provider call failed.
@@ -120,14 +123,19 @@ class Chunk:
 
     @property
     def text(self) -> str:
-        """The text this chunk adds to the answer; a refusal is text too."""
+        """The text this chunk adds to the answer; a refusal is text too.
+
+        Content in parts, as some models that reason send it, is its parts of type "text"; content
+        that is neither text nor parts adds none.
+        """
         delta = self._choice.get("delta") or {}
-        return delta.get("content") or delta.get("refusal") or ""
+        return _text(delta.get("content")) or _text(delta.get("refusal"))
 
     @property
     def finish_reason(self) -> str | None:
         """Why the answer ended, in the chunk that ends it."""
-        return self._choice.get("finish_reason")
+        reason = self._choice.get("finish_reason")
+        return reason if isinstance(reason, str) else None
 
     @property
     def usage(self) -> Usage | None:
@@ -141,6 +149,13 @@ class Chunk:
         return any(map(_says_something, choices)) or bool(self.body.get("usage"))
 
 
+def _text(said: object) -> str:
+    if isinstance(said, list):
+        parts = [part for part in said if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(text for part in parts if isinstance(text := part.get("text"), str))
+    return said if isinstance(said, str) else ""
+
+
 def _says_something(choice: Mapping[str, Any]) -> bool:
     delta = choice.get("delta") or {}
     return bool(choice.get("finish_reason")) or any(
@@ -149,11 +164,22 @@ def _says_something(choice: Mapping[str, Any]) -> bool:
 
 
 def usage_of(body: Mapping[str, Any]) -> Usage | None:
-    """Read the `usage` object of a chunk, a completion or an embedding; None if absent."""
+    """Read the `usage` object of a chunk, a completion or an embedding.
+
+    A part that is left out is 0. None, unknown, where nothing is told or it makes no sense.
+    """
     usage = body.get("usage")
-    if not usage:
+    if not usage or not isinstance(usage, dict):
         return None
-    return Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return Usage(prompt or 0, completion or 0) if are_counts(prompt, completion) else None
+
+
+def are_counts(*counts: object) -> bool:
+    """Whether these can be numbers of tokens: integers from 0 to MOST_TOKENS, or left out."""
+    return all(
+        count is None or (type(count) is int and 0 <= count <= MOST_TOKENS) for count in counts
+    )
 
 
 ChunkStream = AsyncIterator[list[Chunk]]

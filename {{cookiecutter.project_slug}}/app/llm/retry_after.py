@@ -19,19 +19,23 @@ RATE_LIMIT_HEADERS = (
 BUDGETS = ("requests", "tokens", "input-tokens", "output-tokens")
 DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST = 86400.0
+"""A day, in seconds: who is told more comes back tomorrow and hears of the rest."""
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: float) -> float | None:
     """Read the wait in seconds: `retry-after-ms`, `Retry-After`, or when a used-up budget resets.
 
     `headers` has lower-case names or ignores case; `now` is in seconds since the epoch. None where
-    no header says anything that makes sense.
+    no header says anything that makes sense; never less than 0 nor more than a day.
     """
     milliseconds = _seconds(headers.get("retry-after-ms", ""), now)
     if milliseconds is not None:
-        return milliseconds / 1000
+        return min(milliseconds / 1000, LONGEST)
     seconds = _seconds(headers.get("retry-after", ""), now)
-    return seconds if seconds is not None else max(_resets(headers, now), default=None)
+    if seconds is None:
+        seconds = max(_resets(headers, now), default=None)
+    return None if seconds is None else min(seconds, LONGEST)
 
 
 def _resets(headers: Mapping[str, str], now: float) -> Iterator[float]:
@@ -53,7 +57,7 @@ def _seconds(value: str, now: float) -> float | None:
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             return max(0.0, parse(value).timestamp() - now)
-        except ValueError:
+        except (ValueError, OverflowError):  # a number too large for a date
             continue
     return None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.llm.anthropic_answer import ChunkTranslator, completion
+from app.llm.anthropic_answer import COUNTS, ChunkTranslator, completion
 from app.llm.protocol import Chunk, JSONObject, Usage, usage_of
 
 from .judges import accumulated, calls_of, parsed
@@ -220,6 +220,36 @@ def test_unknown_usage_is_not_zero() -> None:
     assert [chunk.usage for chunk in translated([start(), *end()])] == [None, None]
     usage = completion(message(), created=CREATED)["usage"]
     assert usage["completion_tokens_details"] == {}
+
+
+@pytest.mark.parametrize("odd", ["x", -1, 1.5, [3], {"a": 1}, 10**400])
+@pytest.mark.parametrize("name", COUNTS)
+def test_odd_usage_is_unknown(name: str, odd: Any) -> None:
+    """A count that makes no sense leads to no usage; the answer is whole, streamed or not."""
+    counts = {"input_tokens": 3, "output_tokens": 2, name: odd}
+    chunks = translated([start(**counts), *end(**counts)])
+    assert [chunk.finish_reason for chunk in chunks] == [None, "stop"]
+    plain = completion(message(usage=counts), created=CREATED)
+    assert parsed(plain).usage is None
+
+
+@pytest.mark.parametrize("odd", [5, "x", [], [1], None, {}])
+def test_usage_that_is_no_object_is_unknown(odd: Any) -> None:
+    """What counts nothing is passed over; the counts of other events stay."""
+    assert parsed(completion(message(usage=odd), created=CREATED)).usage is None
+    silent = {name: part for name, part in message().items() if name != "usage"}
+    assert parsed(completion(silent, created=CREATED)).usage is None
+    opening, (delta, stop) = start(input_tokens=3, output_tokens=2), end()
+    delta["usage"] = odd
+    assert translated([opening, delta, stop])[-1].usage == Usage(3, 2)
+    opening["message"]["usage"] = odd
+    assert [chunk.usage for chunk in translated([opening, delta, stop])] == [None, None]
+
+
+def test_odd_details_of_usage_are_passed_over() -> None:
+    """The counts themselves are known where only their breakdown makes no sense."""
+    counts = {"input_tokens": 3, "output_tokens": 2, "output_tokens_details": [4]}
+    assert usage_of(completion(message(usage=counts), created=CREATED)) == Usage(3, 2)
 
 
 def test_the_end_mark_is_noticed() -> None:

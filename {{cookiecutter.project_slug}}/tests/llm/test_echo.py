@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.llm.echo import EMBEDDING_DIMENSIONS, EchoProvider
-from app.llm.protocol import JSONObject, Usage, usage_of
+from app.llm.echo import EMBEDDING_DIMENSIONS, MOST_REPEATED, EchoProvider
+from app.llm.protocol import JSONObject, ProviderRejectedError, Usage, usage_of
 
 from .asking import ask, text_of
 
@@ -88,6 +88,14 @@ async def test_any_content_has_an_answer(content: object, text: str) -> None:
     assert text_of(await ask(EchoProvider(), asks(content))).strip() == text
 
 
+async def test_of_a_long_message_the_beginning_is_repeated() -> None:
+    """What is too long to be read in a moment is cut, in the answer and in what is counted."""
+    question = {"messages": [{"role": "user", "content": "word " * MOST_REPEATED}]}
+    answer = await EchoProvider().complete(question)
+    assert len(answer["choices"][0]["message"]["content"]) <= MOST_REPEATED
+    assert answer["usage"]["prompt_tokens"] == MOST_REPEATED / len("word ")
+
+
 async def test_answers_the_user_and_nobody_else() -> None:
     """The last message of the role `user` counts, not what was said after or before it."""
     messages = [
@@ -143,6 +151,13 @@ async def test_every_input_has_one_embedding(inputs: object, count: int) -> None
     """A text or a list of token numbers is one input; a list of these is as many."""
     answer = await EchoProvider().embed({"input": inputs})
     assert [item["index"] for item in answer["data"]] == list(range(count))
+
+
+async def test_no_input_is_refused() -> None:
+    """An empty list holds nothing to embed: a request that OpenAI calls bad too."""
+    with pytest.raises(ProviderRejectedError, match="empty") as caught:
+        await EchoProvider().embed({"input": []})
+    assert caught.value.param == "input"
 
 
 async def test_has_one_model() -> None:

@@ -151,6 +151,19 @@ async def test_a_refusal_is_text(openai: OpenAIProvider, upstream: FakeUpstream)
     assert chunks[1].body["choices"][0]["delta"] == {"refusal": "I "}
 
 
+@pytest.mark.parametrize("usage", [7, {"prompt_tokens": "x"}])
+async def test_odd_usage_breaks_no_answer(
+    openai: OpenAIProvider, upstream: FakeUpstream, usage: object
+) -> None:
+    """It counts for nothing and passes through; the answer goes on, and so do later counts."""
+    told = {"choices": [], "usage": usage}
+    upstream.script = Script(before_event={3: sse(told)})
+    chunks = await ask(openai)
+    assert text_of(chunks) == TEXT
+    assert [(chunk.body, chunk.usage) for chunk in chunks[3:4]] == [(told, None)]
+    assert chunks[-1].usage == Usage(7, 5)
+
+
 async def test_every_finish_reason_passes(openai: OpenAIProvider, upstream: FakeUpstream) -> None:
     """The reason is the provider's word, also one that is not known here."""
     upstream.queue.extend(Script(finish_reason=reason) for reason in ("length", "cosmic_ray"))
@@ -242,7 +255,6 @@ async def test_an_error_under_status_200_is_an_error(
         b'data: {"choices":{"delta":{}}}\n\n',
         b'data: {"choices":["x"]}\n\n',
         b'data: {"choices":[{"delta":"x"}]}\n\n',
-        b'data: {"choices":[],"usage":7}\n\n',
     ],
 )
 async def test_garbage_is_a_broken_stream(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.llm.retry_after import retry_after_seconds
+from app.llm.retry_after import LONGEST, retry_after_seconds
 
 NOW = 1_445_412_470.0  # Wed, 21 Oct 2015 07:27:50 GMT
 
@@ -29,7 +29,33 @@ def test_reads_retry_after(headers: dict[str, str], seconds: float | None) -> No
     assert retry_after_seconds(headers, now=NOW) == seconds
 
 
-@pytest.mark.parametrize("value", ["", "soon", "inf", "nan", "1e999", "²", "99 Oct", "5 apples"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "1e300"},
+        {"retry-after": "86401"},
+        {"retry-after": "9999d"},
+        {"retry-after": "Wed, 25 Nov 2099 00:00:00 GMT"},
+        {"retry-after-ms": "1e300"},
+        {"retry-after-ms": "86400001"},
+        {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2d"},
+    ],
+    ids=str,
+)
+def test_no_wait_is_longer_than_a_day(headers: dict[str, str]) -> None:
+    """Whoever is told more than a day, however it is told, waits a day."""
+    assert retry_after_seconds(headers, now=NOW) == LONGEST == 86400
+    assert retry_after_seconds({"retry-after-ms": "86399000"}, now=NOW) == 86399
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "soon", "inf", "-inf", "nan", "1e999", "²", "99 Oct", "5 apples",
+        "Wed, 21 Oct 20150000000000 07:28:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 +99999999999999",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("header", ["retry-after", "retry-after-ms"])
 def test_advice_without_sense_is_no_advice(header: str, value: str) -> None:
     """What is not a finite time is as good as absent."""
@@ -76,6 +102,6 @@ def test_only_used_up_budgets_count_and_the_last_to_reset_decides() -> None:
 
 @given(st.text(max_size=30) | st.from_regex(r"[\dTZ:+\-\.msh ,GMTOct]{1,30}", fullmatch=True))
 def test_no_value_breaks_the_reader(value: str) -> None:
-    """Whatever a provider sends, the answer is None or a finite number of seconds from 0 up."""
+    """Whatever a provider sends, the answer is None or from 0 seconds to a day."""
     seconds = retry_after_seconds({"retry-after": value}, now=NOW)
-    assert seconds is None or 0 <= seconds < float("inf")
+    assert seconds is None or 0 <= seconds <= LONGEST
