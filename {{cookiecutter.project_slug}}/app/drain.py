@@ -3,7 +3,8 @@
 On SIGTERM or SIGINT the service first drains: readiness goes false, new work is refused with
 a `Retry-After`, and what is open may finish within the drain timeout. What is left then is
 ended with an error its client can read. Only then the signal goes on to the server.
-A second signal goes on at once, unless it comes so soon that it is the same stop told twice.
+A second signal ends the waiting, unless it comes so soon that it is the same stop told twice; a
+third goes on to the server at once.
 
 Needs: asyncio, a main thread for the signals, `errors.py`.
 """
@@ -22,6 +23,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_STOP = 1.0
 """Seconds; a worker hears Ctrl-C from the terminal, and again from its parent process."""
 
+PATIENT = 2
+"""Signals after which clients are still told: at the first they may finish, at the second not."""
+
 LAST_WORDS = 1.0
 """Seconds for the clients to be told after the drain timeout."""
 
@@ -38,6 +42,7 @@ class Drain:
         self._empty = asyncio.Event()
         self._empty.set()
         self._signal = asyncio.Event()
+        self._patience: asyncio.Timeout | None = None
         self._cut_off: set[Callable[[DrainingError], None]] = set()
 
     @property
@@ -96,11 +101,13 @@ class Drain:
         loop = asyncio.get_running_loop()
         received: list[int] = []
 
-        def start(number: int) -> None:
+        def hear(number: int) -> None:
             received.append(number)
             self._signal.set()
+            if self._patience is not None:  # a second time
+                self._patience.reschedule(loop.time())
 
-        with _first_signal(lambda number: loop.call_soon_threadsafe(start, number)):
+        with _first_signals(lambda number: loop.call_soon_threadsafe(hear, number)):
             await self._signal.wait()
             await self._emptied_within(self._timeout)
             for end in tuple(self._cut_off):
@@ -110,26 +117,30 @@ class Drain:
 
     async def _emptied_within(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as self._patience:
                 await self._empty.wait()
         except TimeoutError:
             pass
+        finally:
+            self._patience = None
 
 
 @contextmanager
-def _first_signal(react: Callable[[int], object]) -> Iterator[None]:
-    """Catch the first of SIGNALS; whoever handled them before gets the second, and all later."""
+def _first_signals(react: Callable[[int], object]) -> Iterator[None]:
+    """Catch the first two of SIGNALS; whoever handled them before gets the third, and all later."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals: the server's own thread does
         return
-    first: float | None = None
+    heard_at: list[float] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal first
-        if first is None:
-            first = time.monotonic()
+        now = time.monotonic()
+        if heard_at and now <= heard_at[-1] + SAME_STOP:
+            return
+        heard_at.append(now)
+        if len(heard_at) <= PATIENT:
             react(number)
-        elif time.monotonic() > first + SAME_STOP:
+        else:
             restore()
             signal.raise_signal(number)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.drain import Drain
+from app.drain import SAME_STOP, Drain
 from app.errors import DrainingError
 from tests.service import eventually
 
@@ -150,6 +150,28 @@ async def test_same_stop_may_be_told_twice(passed_on: list[int]) -> None:
             await eventually(lambda: drain.started)
             signal.raise_signal(signal.SIGTERM)
             await some_turns_of_the_loop()
+            assert passed_on == []
+        await eventually(lambda: passed_on)
+    assert passed_on == [signal.SIGINT]
+
+
+async def signal_again(signals: int) -> None:
+    """Send more signals, each long enough after the last to be one of its own."""
+    for _ in range(signals):
+        await asyncio.sleep(1.1 * SAME_STOP)
+        signal.raise_signal(signal.SIGTERM)
+
+
+async def test_second_signal_ends_the_waiting(passed_on: list[int]) -> None:
+    """Who is still inside at a second signal is ended as after the drain timeout."""
+    drain = Drain(timeout=600)
+    ended: list[DrainingError] = []
+    async with drain.listening():
+        await asyncio.sleep(0)
+        with drain.admit(), drain.cutting_off(ended.append):
+            signal.raise_signal(signal.SIGINT)
+            await signal_again(1)
+            await eventually(lambda: ended)
             assert passed_on == []
         await eventually(lambda: passed_on)
     assert passed_on == [signal.SIGINT]
