@@ -20,9 +20,17 @@ AFTER_DRAIN = 3
 
 
 def main() -> None:
-    """Run the server until it is told to stop; a clean stop exits with 0."""
+    """Run the server until it is told to stop; a clean stop exits with 0.
+
+    What keeps it from starting is one line that names the variable, and 1.
+    """
     settings = load_settings()
     configure_logging(settings.log_level)  # for the parent of several workers
+    try:
+        asyncio.run(_bind_once(settings.host, settings.port))
+    except (OSError, ValueError) as error:  # ValueError: nothing can have that name
+        reason = getattr(error, "strerror", None) or error
+        sys.exit(f"HOST={settings.host} PORT={settings.port}: {reason}")
     try:
         asyncio.run(check_store(settings))
     except StoreError as error:
@@ -40,6 +48,12 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=AFTER_DRAIN,
     )
+
+
+async def _bind_once(host: str, port: int) -> None:
+    """Bind as uvicorn will, and let go: it would say less, and only after it has started."""
+    loop = asyncio.get_running_loop()
+    (await loop.create_server(asyncio.Protocol, host, port, start_serving=False)).close()
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def _positive_int(text: str) -> int:
 
 def _positive_float(text: str) -> float:
     if not 0 < float(text) < math.inf:
-        raise ValueError(f"{text} should be above 0")
+        raise ValueError(f"{text} should be above 0, and finite")
     return float(text)
 
 

@@ -7,7 +7,10 @@ from redis.asyncio.connection import parse_url
 
 
 def _checked(url: SecretStr) -> SecretStr:
-    parse_url(url.get_secret_value())  # ValueError says which forms there are
+    try:
+        parse_url(url.get_secret_value())
+    except ValueError:  # its words may quote a part of the password
+        raise ValueError("should be like redis://:password@host:6379/0 or unix://path") from None
     return url
 
 

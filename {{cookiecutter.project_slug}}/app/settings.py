@@ -8,10 +8,10 @@ import re
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 
+import httpx
 from pydantic import (
     AfterValidator,
     Field,
-    PositiveFloat,
     SecretStr,
     ValidationError,
     field_validator,
@@ -28,6 +28,9 @@ from app.redis_url import RedisUrl  # optional: redis_rate_limiter
 ProviderName = Literal["echo", "openai", "anthropic"]
 OPENAI_URL = "https://api.openai.com/v1"
 ANTHROPIC_URL = "https://api.anthropic.com"
+BASE_URL = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+])(:[1-9][0-9]*)?(/[^\s?#]*)?")
+HIGHEST_PORT = 65535
+DAY = 86400
 STORE_URL = "postgresql://localhost/documents"  # optional: vector_store=pgvector
 STORE_URL = "http://localhost:6333"  # optional: vector_store=qdrant
 STORE_URL = "sqlite:///data/documents.db"  # optional: vector_store=sqlite
@@ -42,8 +45,14 @@ DEFAULT_MODELS: dict[str, str] = {
 
 
 def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("should start with http:// or https://")
+    try:
+        url = httpx.URL(value)  # which will be asked with it
+        url.host.encode("idna")  # as for the look-up
+        is_good = BASE_URL.fullmatch(value) and (url.port or 0) <= HIGHEST_PORT
+    except (httpx.InvalidURL, ValueError):
+        is_good = None
+    if not is_good:
+        raise ValueError("should be like https://host:port/path, with no user, key or query in it")
     return value
 
 
@@ -54,8 +63,13 @@ def _header_value(value: SecretStr) -> SecretStr:
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+"""What a path can be put after; a key has a variable of its own."""
 ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
 """Sent in a header, which carries no other characters."""
+Seconds = Annotated[float, Field(ge=0.001, le=DAY)]
+"""A wait: it ends, and timers and the arithmetic of windows bear it."""
+Pause = Annotated[float, Field(ge=0, le=DAY)]
+"""A wait that may be none."""
 
 
 class Settings(BaseSettings):
@@ -70,11 +84,11 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     max_body_bytes: int = Field(20 * 1024 * 1024, ge=1)
-    drain_timeout: float = Field(25, ge=0)
-    ping_interval: PositiveFloat = 15
-    send_timeout: PositiveFloat = 30
+    drain_timeout: Pause = 25
+    ping_interval: Seconds = 15
+    send_timeout: Seconds = 30
 
-    llm_provider: Annotated[tuple[ProviderName, ...], NoDecode, Field(min_length=1)] = ("echo",)
+    llm_provider: Annotated[tuple[ProviderName, ...], NoDecode] = ("echo",)
     llm_model: Annotated[tuple[str, ...], NoDecode] = ()
     openai_api_key: ApiKey = SecretStr("")
     openai_base_url: HttpUrl = OPENAI_URL
@@ -83,18 +97,18 @@ class Settings(BaseSettings):
 
     llm_max_concurrency: int = Field(20, ge=1)
     llm_max_queue: int = Field(200, ge=0)
-    llm_queue_timeout: PositiveFloat = 30
-    llm_timeout_connect: PositiveFloat = 5
-    llm_timeout_first_token: PositiveFloat = 60
-    llm_timeout_idle: PositiveFloat = 30
-    llm_timeout_total: PositiveFloat = 600
+    llm_queue_timeout: Seconds = 30
+    llm_timeout_connect: Seconds = 5
+    llm_timeout_first_token: Seconds = 60
+    llm_timeout_idle: Seconds = 30
+    llm_timeout_total: Seconds = 600
 
     llm_adaptive: bool = True
     llm_max_tokens: int = Field(4096, ge=1)
 
     rate_limit_requests: int | None = Field(None, ge=1)
     rate_limit_tokens: int | None = Field(None, ge=1)
-    rate_limit_window: PositiveFloat = 60
+    rate_limit_window: float = Field(60, ge=1, le=DAY)
     client_rate_limit_requests: int | None = Field(None, ge=1)
     client_rate_limit_tokens: int | None = Field(None, ge=1)
     tiktoken_encoding: str | None = None
@@ -108,15 +122,15 @@ class Settings(BaseSettings):
     serppost_api_key: ApiKey = SecretStr("")  # optional: ingestion_client
     serppost_base_url: HttpUrl = "https://serppost.com"  # optional: ingestion_client
     serppost_request_slots: int = Field(68, ge=1)  # optional: ingestion_client
-    retrieval_timeout: PositiveFloat = 5
+    retrieval_timeout: Seconds = 5
     retrieval_passages: int = Field(6, ge=1)
     retrieval_tokens: int = Field(2000, ge=1)
 
     api_keys: Annotated[dict[str, SecretStr], NoDecode] = {}
     client_terms: Annotated[dict[str, Terms], NoDecode] = {}
 
-    echo_first_token_delay: float = Field(0.3, ge=0)
-    echo_token_interval: float = Field(0.03, ge=0)
+    echo_first_token_delay: Pause = 0.3
+    echo_token_interval: Pause = 0.03
     echo_token_count: int | None = Field(None, ge=1)
 
     @field_validator("llm_provider", "llm_model", mode="before")
@@ -124,6 +138,13 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return _parts(value)
+        return value
+
+    @field_validator("llm_provider")
+    @classmethod
+    def _names_each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError("should name a provider, and each once")
         return value
 
     @field_validator("api_keys", mode="before")

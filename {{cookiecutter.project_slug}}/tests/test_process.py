@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import pytest
 
 from app.drain import SAME_STOP
 from tests.process import PYTHON, SERVE, ServiceProcess, run, start_service
-from tests.service import COMPLETION, PATIENCE, QUESTION, Event, at_upstream, error_of, events_of
+from tests.service import (
+    COMPLETION,
+    LOCALHOST,
+    PATIENCE,
+    QUESTION,
+    Event,
+    at_upstream,
+    error_of,
+    events_of,
+)
 from tests.upstream import Action, FakeUpstream, Script
 
 UVICORN = (PYTHON, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", "0")
@@ -46,6 +56,18 @@ async def test_bad_setting_ends_the_start(tmp_path: Path, command: tuple[str, ..
     assert stdout == ""
     (line,) = stderr.splitlines()
     assert "LLM_MAX_QUEUE" in line
+
+
+@pytest.mark.parametrize(("host", "workers"), [(LOCALHOST, 1), (LOCALHOST, 2), ("no..host", 1)])
+async def test_address_where_it_cannot_listen(tmp_path: Path, host: str, workers: int) -> None:
+    """An address that is taken, or is none, ends the start with one line that names it."""
+    with socket.create_server((LOCALHOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        address = {"HOST": host, "PORT": str(port), "WORKERS": str(workers)}
+        code, stdout, stderr = await run(tmp_path, *SERVE, **address)
+    assert (code, stdout) == (1, "")
+    (line,) = stderr.splitlines()
+    assert line.startswith(f"HOST={host} PORT={port}: ")
 
 
 async def test_importing_does_no_work(tmp_path: Path) -> None:
@@ -115,8 +137,8 @@ async def test_what_does_not_end_is_told(upstream: FakeUpstream, tmp_path: Path)
     assert upstream.counts.live == 0
 
 
-async def test_second_signal_ends_at_once(upstream: FakeUpstream, tmp_path: Path) -> None:
-    """Who signals again, a moment later, does not want to wait for open streams."""
+async def test_second_signal_ends_open_streams(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Who signals again, a moment later, does not want to wait; the clients are told still."""
     upstream.script = HELD
     settings = environment(upstream, drain_timeout=600)
     async with (
@@ -129,7 +151,9 @@ async def test_second_signal_ends_at_once(upstream: FakeUpstream, tmp_path: Path
         await until_draining(process)
         await asyncio.sleep(SAME_STOP)
         process.signal(signal.SIGTERM)
-        assert await process.ended() == -signal.SIGTERM
+        last = [event async for event in events][-1]
+        assert (last.name, last.data["type"]) == ("error", "draining")
+        assert await process.ended() == -signal.SIGTERM  # uvicorn raises it again
 
 
 async def test_workers_stop_like_one(upstream: FakeUpstream, tmp_path: Path) -> None:
