@@ -93,6 +93,7 @@ OPTIONAL = {
         "tests/stores/test_pgvector.py",
         "tests/stores/test_pgvector_copies.py",
         "tests/stores/test_pgvector_search.py",
+        "tests/stores/test_pgvector_writers.py",
     ),
     "vector_store=qdrant": (
         "app/stores/qdrant.py",
@@ -146,7 +147,10 @@ OPTIONAL = {
     "ci=gitlab": (".gitlab-ci.yml",),
 }
 MARKED_FILES = {".py", ".toml", ".yml", ".yaml", "Makefile", "Dockerfile", ".env.example"}
-CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+CACHES = {
+    "__pycache__", ".hypothesis", ".import_linter_cache", ".mypy_cache", ".pytest_cache",
+    ".ruff_cache",
+}  # fmt: skip
 NOT_OURS = {".git", ".venv", ".venv-uv"}  # there when a project is rendered over itself
 
 

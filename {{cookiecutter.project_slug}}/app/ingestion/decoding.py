@@ -1,4 +1,4 @@
-"""Bytes of unsure encoding as text, and how a document cannot be read.
+"""Bytes of unsure encoding as text, how much of it is taken, and how a document cannot be read.
 
 Needs the standard library only.
 """
@@ -11,6 +11,12 @@ FALLBACK = "windows-1252"
 """For text that names no charset and is not UTF-8 (WHATWG Encoding: the default in the West)."""
 
 TAKEN = "plain text, Markdown, HTML and PDF are taken"
+
+MAX_TEXT = 4_000_000
+"""Bytes of a document's text in UTF-8: a book of 1,500 pages, 4,000 to 6,000 passages.
+
+A store takes them in one step, which for so many takes PostgreSQL half a minute.
+"""
 
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
@@ -51,6 +57,20 @@ def decode(content: bytes, charset: str | None = None) -> str:
         return _refuse_binary(text, "\0" in text)
     text = content.decode(FALLBACK, "replace")
     return _refuse_binary(text, _CONTROL.search(text) is not None)
+
+
+def check_length(length: int, what: str = "The document") -> None:
+    """Raise ExtractionError for a text of more than MAX_TEXT bytes of UTF-8."""
+    if length > MAX_TEXT:
+        raise ExtractionError(
+            f"{what} has {length:,} bytes of text, and at most {MAX_TEXT:,} are taken: split it "
+            "into several documents"
+        )
+
+
+def length_of(text: str) -> int:
+    """Count a text's bytes in UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _refuse_binary(text: str, binary: bool) -> str:

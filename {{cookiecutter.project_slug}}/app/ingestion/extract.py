@@ -3,9 +3,10 @@
 What a document is, its first bytes say (PDF), else the ending of its name, else its media type,
 else its first bytes again (HTML); what remains is text, if it can be that.
 
-Guarantees: text without control characters, NULs among them, and not blank; anything else is an
-ExtractionError that says what is wrong in one line, and stays wrong when tried again. Reading is
-CPU-bound and its input may be hostile: do it in a process that can be killed (`reading`).
+Guarantees: text without control characters, NULs among them, not blank, and of MAX_TEXT bytes at
+most, so that its passages are bounded too; anything else is an ExtractionError that says what is
+wrong in one line, and stays wrong when tried again. Reading is CPU-bound and its input may be
+hostile: do it in a process that can be killed (`reading`).
 
 Needs: `decoding`, `headings`, `pdf`, and the package html-to-markdown.
 """
@@ -16,7 +17,7 @@ from pathlib import PurePath
 
 from html_to_markdown import ConversionError, ConversionOptions, WarningKind, convert
 
-from .decoding import TAKEN, ExtractionError, charset_of, decode
+from .decoding import TAKEN, ExtractionError, charset_of, check_length, decode, length_of
 from .headings import headings
 
 LONGEST_TITLE = 200
@@ -64,6 +65,7 @@ def extract(
     kind = _kind(content, media_type, filename)
     title, text = _READERS[kind](content, charset_of(media_type))
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
+    check_length(length_of(text))
     if not text.strip():
         raise ExtractionError(f"The document ({kind}, {len(content)} bytes) has no text")
     name = PurePath((filename or "").replace("\\", "/")).stem

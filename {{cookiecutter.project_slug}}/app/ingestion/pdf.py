@@ -3,18 +3,20 @@
 Only what is there as text is read: a scan has none. Tables and columns come out as their lines
 stand in the file, which is mostly the order of reading.
 
-pypdf bounds what single streams unpack to, not the time or memory of the whole: read what comes
-from others in a process with limits (`reading`).
+pypdf bounds what single streams unpack to; the whole is left at the page with which it has more
+than MAX_TEXT bytes of text, as pages may share a stream. Neither bounds the time or memory: read
+what comes from others in a process with limits (`reading`).
 
 Needs: `decoding`, and the package pypdf (with `cryptography` for files encrypted by AES).
 """
 
+from collections.abc import Iterator
 from io import BytesIO
 
 from pypdf import PdfReader
 from pypdf.errors import DependencyError, FileNotDecryptedError
 
-from .decoding import ExtractionError
+from .decoding import ExtractionError, check_length, length_of
 
 LONGEST_REASON = 200
 """Characters of what pypdf says, which may have any of the file in it."""
@@ -23,13 +25,13 @@ LONGEST_REASON = 200
 def read_pdf(content: bytes) -> tuple[str, str]:
     """Return the title, which may be empty, and the pages' texts with blank lines between.
 
-    ExtractionError if the file is broken, needs a password, or has no text.
+    ExtractionError if the file is broken, needs a password, or has no text or too much.
     """
     try:
         reader = PdfReader(BytesIO(content))
-        pages = [page.extract_text().strip() for page in reader.pages]
+        pages = list(_pages(reader))
         title = reader.metadata.title if reader.metadata else None
-    except MemoryError:
+    except (ExtractionError, MemoryError):
         raise
     except FileNotDecryptedError as error:
         raise ExtractionError("The PDF is encrypted: it needs a password") from error
@@ -44,3 +46,12 @@ def read_pdf(content: bytes) -> tuple[str, str]:
             "(OCR) first"
         )
     return str(title or ""), "\n\n".join(filter(None, pages))
+
+
+def _pages(reader: PdfReader) -> Iterator[str]:
+    length = 0
+    for number, page in enumerate(reader.pages, 1):
+        text = page.extract_text().strip()
+        length += length_of(text)
+        check_length(length, f"The PDF, up to page {number} of {len(reader.pages)},")
+        yield text

@@ -60,7 +60,8 @@ class DocumentReader:
     ) -> tuple[str, list[str]]:
         """Return a document's title, its own unless one is given, and its passages.
 
-        ExtractionError if it cannot be read, is not read in time, or needs too much memory;
+        ExtractionError if it cannot be read, has too much text (MAX_TEXT in `decoding`), is not
+        read in time, or needs too much memory;
         WorkerDiedError if its process ended, which may go better another time.
         """
         document = (content, media_type, filename, title)

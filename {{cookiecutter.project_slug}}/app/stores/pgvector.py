@@ -6,7 +6,8 @@ They go where the address's search path says, as `?options=-csearch_path%3Dmine,
 
 A database that is away fails no start: each call tries again, and says within seconds that it is
 unavailable; once it is back, calls work again. A server that answers nothing is given up after
-seconds too. A cancelled call is stopped in the server, and undone.
+seconds too. A cancelled call is stopped in the server, and undone. While a document's passages are
+being stored, whoever would change it is told within seconds that it is unavailable.
 
 Needs `protocol`, `storable`, `fusing`, `words`, `pgvector_connections`, `pgvector_documents`,
 `pgvector_migrating`, `pgvector_schema` and `pgvector_search` beside it, the folder
@@ -83,7 +84,8 @@ class PgvectorStore:
                 revision=revision,
                 passages=passages,
                 title=title,
-            )
+            ),
+            patient=True,
         )
 
     async def fail(self, document_id: str, revision: str, error: str) -> None:

@@ -1,5 +1,7 @@
 """Connections to one PostgreSQL database from asyncio: a bounded pool, and a bound on each wait.
 
+Writers have a part of the pool only: reads go on, however many wait for what another has locked.
+
 The database is set up before the first call, and again after it was lost. That a connection is
 dead shows when a transaction begins on it, before anything was done; the call then goes on with
 another.
@@ -26,13 +28,16 @@ Work = Callable[[Connection], Awaitable[T]]
 
 SCHEMES = ("postgresql://", "postgres://")
 MAX_CONNECTIONS = 10
+MAX_WRITERS = 6
 PATIENCE = 3
 """Seconds: for each host to let us in, for a free connection, for a transaction to begin."""
+LOCK_TIMEOUT = 2
+"""Seconds for a row that another has locked: below PATIENCE, so that who is behind gets a turn."""
 CANCEL_TIMEOUT = 1.0
 SET_UP_TIMEOUT = 20.0
 READ_TIMEOUT = 15.0
 WRITE_TIMEOUT = 120.0
-"""Seconds: a document of a thousand passages is many insertions into the index."""
+"""Seconds: a document of 4,000 passages of 1,536 dimensions took 30 s, most of it for the index."""
 RETRY_AFTER = 1.0
 OPTIONS = (
     # So that the server too gives up what nobody waits for.
@@ -77,10 +82,15 @@ class Connections:
 
     `set_up` is run on a connection before any other function; adapters that it registers are all
     connections'. What psycopg raises becomes StoreUnavailableError if it may heal, else
-    StoreError.
+    StoreError. What has taken its whole time in vain is to be tried again no sooner than after
+    as long (`retry_after`).
     """
 
-    def __init__(self, address: str, set_up: Work[None]) -> None:
+    def __init__(
+        self, address: str, set_up: Work[None], *, write_timeout: float = WRITE_TIMEOUT
+    ) -> None:
+        self._write_timeout = write_timeout
+        self._writers = asyncio.Semaphore(MAX_WRITERS)
         self._parameters = parameters(address)
         self._set_up = set_up
         host, database = (self._parameters.get(key, "") for key in ("host", "dbname"))
@@ -133,9 +143,14 @@ class Connections:
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         return await self._translating(self._run(begin, work), READ_TIMEOUT)
 
-    async def write(self, work: Work[T]) -> T:
-        """Run a function of which all or nothing is done, and return its result."""
-        return await self._translating(self._run("BEGIN", work), WRITE_TIMEOUT)
+    async def write(self, work: Work[T], *, patient: bool = False) -> T:
+        """Run a function of which all or nothing is done, and return its result.
+
+        It waits PATIENCE for its turn and LOCK_TIMEOUT for a row that another has locked;
+        `patient`, which is for what would be dear to repeat, only ends with the timeouts of a
+        statement (30 s) and of the whole.
+        """
+        return await self._translating(self._write(work, patient=patient), self._write_timeout)
 
     async def _make_ready(self) -> None:
         connection = await _Connection.connect(**self._parameters, autocommit=True)
@@ -144,6 +159,19 @@ class Connections:
         self._pool.kwargs = self._parameters | {"autocommit": True, "context": connection}
         await self._pool.drain()  # what was connected before knows neither server nor types
         self._is_ready.set()
+
+    async def _write(self, work: Work[T], *, patient: bool) -> T:
+        try:
+            async with asyncio.timeout(None if patient else PATIENCE):
+                await self._writers.acquire()
+        except TimeoutError:
+            said = f"{self._name}: {MAX_WRITERS} others are writing"
+            raise StoreUnavailableError(said, retry_after=RETRY_AFTER) from None
+        try:
+            wait = "" if patient else f"; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"
+            return await self._run(f"BEGIN{wait}", work)
+        finally:
+            self._writers.release()
 
     async def _run(self, begin: str, work: Work[T]) -> T:
         while True:
@@ -156,7 +184,7 @@ class Connections:
         """Begin a transaction; False, and the database is to be set up anew, if that fails."""
         try:
             async with asyncio.timeout(PATIENCE):
-                await connection.execute(begin)
+                await connection.execute(begin, prepare=False)  # several statements cannot be
         except (psycopg.OperationalError, psycopg.InterfaceError, OSError):
             await connection.close()
             self._is_ready.clear()
@@ -171,6 +199,8 @@ class Connections:
         try:
             async with asyncio.timeout(patience):
                 return await work
+        except TimeoutError as error:  # ours: psycopg's are OperationalErrors
+            raise StoreUnavailableError(self._line(error), retry_after=patience) from error
         except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
             raise StoreUnavailableError(self._line(error), retry_after=RETRY_AFTER) from error
         except psycopg.Error as error:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ingestion.decoding import ExtractionError
+from app.ingestion.decoding import MAX_TEXT, ExtractionError
 from app.ingestion.extract import LONGEST_TITLE, extract
 from tests.ingestion.reading.test_pdf import pdf
 
@@ -74,6 +74,16 @@ def test_what_has_no_text_says_so(content: bytes, media_type: str | None, words:
     with pytest.raises(ExtractionError, match=words) as caught:
         extract(content, media_type=media_type)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("letter", ["a", "漢"])
+@pytest.mark.parametrize("kind", ["plain", "markdown", "html"])
+def test_a_text_that_is_too_long_says_so(letter: str, kind: str) -> None:
+    """The bound is on the bytes of the text, whatever it comes from; the error says what helps."""
+    text = letter * ((MAX_TEXT - 3) // len(letter.encode()))
+    assert len(extract(text.encode(), media_type=f"text/{kind}")[1].strip()) == len(text)
+    with pytest.raises(ExtractionError, match=r"has 4,000,\d+ bytes .* 4,000,000 .*: split it"):
+        extract(f"{text}{letter * 4}".encode(), media_type=f"text/{kind}")
 
 
 def test_comments_are_looked_through_once() -> None:

@@ -1,12 +1,13 @@
 """PDFs: their text and title, or why there is none."""
 
 import re
+import zlib
 
 import pytest
 from fpdf import FPDF
 from fpdf.enums import AccessPermission, EncryptionMethod
 
-from app.ingestion.decoding import ExtractionError
+from app.ingestion.decoding import MAX_TEXT, ExtractionError
 from app.ingestion.pdf import read_pdf
 
 METHODS = (EncryptionMethod.RC4, EncryptionMethod.AES_128, EncryptionMethod.AES_256)
@@ -28,6 +29,29 @@ def pdf(
     if password is not None:
         document.set_encryption("owner", password, method, permissions=AccessPermission.none())
     return bytes(document.output())
+
+
+def bomb(pages: int, characters: int) -> bytes:
+    """Write a PDF whose pages share one text, of a font with 200 characters to each letter."""
+    unpacked = (
+        b"BT /F 12 Tf 10 700 Td (%s) Tj ET" % (b"A" * (characters // 200)),
+        b"1 begincodespacerange <00> <FF> endcodespacerange "
+        b"1 beginbfchar <41> <%s> endbfchar" % (b"0061" * 200),
+    )
+    kids = b" ".join(b"%d 0 R" % number for number in range(6, 6 + pages))
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Count %d /Kids [%s] /MediaBox [0 0 600 800] >>" % (pages, kids),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 5 0 R >>",
+        *[
+            b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed)
+            for packed in map(zlib.compress, unpacked)
+        ],
+        *[b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /Font << /F 3 0 R >> >> >>"]
+        * pages,
+    ]
+    written = (b"%d 0 obj\n%s\nendobj\n" % numbered for numbered in enumerate(objects, 1))
+    return b"%PDF-1.4\n" + b"".join(written) + b"trailer << /Root 1 0 R >>\nstartxref\n0\n%%EOF"
 
 
 def test_pages_are_in_order_with_the_title() -> None:
@@ -74,3 +98,11 @@ def test_no_pdf_at_all_is_broken() -> None:
     """The reason is on one line and short, though the file may speak in it."""
     with pytest.raises(ExtractionError, match=r"^The PDF is broken: \w+: .{1,200}$"):
         read_pdf(b"%PDF-1.7\n" + b"garbage\n" * 10_000)
+
+
+def test_pages_are_read_up_to_the_bound() -> None:
+    """A small file of many pages costs what its text may have, not what it would have."""
+    content = bomb(pages=300, characters=MAX_TEXT // 5)
+    assert len(content) < 50_000
+    with pytest.raises(ExtractionError, match=r"^The PDF, up to page 6 of 300, .*4,000,000 .*"):
+        read_pdf(content)
