@@ -68,8 +68,9 @@ class ServiceProcess:
 
 
 async def start(directory: Path, *command: str, **environment: str) -> Process:
-    """Start a program in a directory, with the service's source on its path."""
-    own = {"PYTHONPATH": str(SOURCE), "VECTOR_STORE_URL": STORE.format(folder=directory)}
+    """Start a program in a directory: with the service's source on its path, on any free port."""
+    store = STORE.format(folder=directory)
+    own = {"PYTHONPATH": str(SOURCE), "VECTOR_STORE_URL": store, "PORT": "0"}
     return await asyncio.create_subprocess_exec(
         *command,
         cwd=directory,
@@ -94,7 +95,7 @@ async def start_service(
     directory: Path, *command: str, **environment: Any
 ) -> AsyncIterator[ServiceProcess]:
     """Start the service on a free port and wait until it serves; end it on leaving."""
-    process = await start(directory, *(command or SERVE), **{"PORT": "0", **environment})
+    process = await start(directory, *(command or SERVE), **environment)
     try:
         log: list[str] = []
         async with asyncio.timeout(START_TIMEOUT):
