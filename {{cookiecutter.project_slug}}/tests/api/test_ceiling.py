@@ -76,7 +76,7 @@ async def test_nothing_leaks_in_a_storm_of_disconnects(upstream: FakeUpstream) -
         await upstream.wait_live(0)
         assert await chat(service) == ANSWER.text
     assert least() > 10
-    assert upstream.counts.peak == 5
+    assert upstream.counts.peak <= 5
 
 
 async def embedding(service: RunningService) -> None:
