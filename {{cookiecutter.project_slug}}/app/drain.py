@@ -6,7 +6,7 @@ ended with an error its client can read. Only then the signal goes on to the ser
 A second signal ends the waiting, unless it comes so soon that it is the same stop told twice; a
 third goes on to the server at once.
 
-Needs: asyncio, a main thread for the signals, `errors.py`.
+Needs: the standard library, and a main thread for the signals.
 """
 
 import asyncio
@@ -17,8 +17,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
-from app.errors import DrainingError
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_STOP = 1.0
 """Seconds; a worker hears Ctrl-C from the terminal, and again from its parent process."""
@@ -28,6 +26,19 @@ PATIENT = 2
 
 LAST_WORDS = 1.0
 """Seconds for the clients to be told after the drain timeout."""
+
+
+class DrainingError(Exception):
+    """The service is shutting down; another instance, or the next, will answer.
+
+    `retry_after` is in seconds, or None.
+    """
+
+    type = "draining"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Drain:

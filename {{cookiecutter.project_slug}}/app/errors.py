@@ -10,9 +10,9 @@
     RetrievalError            app.retrieval: a source that is required failed
     StoreError                app.stores: the documents cannot be reached
     JobQueueError             app.jobs: the document is stored, nobody could be told to work on it
+    DrainingError             app.drain: the service is shutting down
     ServiceError              here: the service itself refuses
     ├── UnauthorizedError
-    ├── DrainingError
     └── UnknownDocumentError
 
 Each has a `type`, its name on the wire, and `retry_after`, the seconds after which trying
@@ -24,6 +24,7 @@ so there is no common base class; DOMAIN_ERRORS names the roots.
 from typing import Any
 
 from app.concurrency.limiter import LimiterError
+from app.drain import DrainingError
 from app.jobs.protocol import JobQueueError
 from app.llm.protocol import (
     ProviderError,
@@ -46,12 +47,6 @@ class ServiceError(Exception):
         self.retry_after = retry_after
 
 
-class DrainingError(ServiceError):
-    """The service is shutting down; another instance, or the next, will answer."""
-
-    type = "draining"
-
-
 class UnauthorizedError(ServiceError):
     """The client sent no key, or one that is not known."""
 
@@ -65,8 +60,8 @@ class UnknownDocumentError(ServiceError):
 
 
 DOMAIN_ERRORS = (
-    JobQueueError, LimiterError, ProviderError, RateLimitError, RetrievalError, ServiceError,
-    StoreError,
+    DrainingError, JobQueueError, LimiterError, ProviderError, RateLimitError, RetrievalError,
+    ServiceError, StoreError,
 )  # fmt: skip
 LATER_MAY_HELP = (
     DrainingError, JobQueueError, LimiterError, ProviderOverloadedError, ProviderRateLimitedError,

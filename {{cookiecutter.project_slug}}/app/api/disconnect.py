@@ -3,6 +3,8 @@
 Starlette watches for a disconnect only while it streams a response. Waiting for a slot or
 for the provider's first token comes before that, and a whole non-streaming
 call does, so these watch on their own.
+
+Needs: FastAPI, or Starlette's Request in its place.
 """
 
 import asyncio

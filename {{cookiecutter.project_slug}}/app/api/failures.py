@@ -17,9 +17,9 @@ from starlette.requests import ClientDisconnect
 
 from app.api.page_body import PagesOffError  # optional: ingestion_client
 from app.concurrency.limiter import LimiterError
+from app.drain import DrainingError
 from app.errors import (
     DOMAIN_ERRORS,
-    DrainingError,
     UnauthorizedError,
     UnknownDocumentError,
     describe,

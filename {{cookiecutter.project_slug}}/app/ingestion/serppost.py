@@ -8,8 +8,7 @@ The plan allows a number of calls at once, its "request slots": `limiter` keeps 
 holds for each call is said in `vendor_http.py`. Every search and every page is a credit: put
 `cached.py` in front of this.
 
-Needs: httpx, and `protocol.py`, `results.py`, `urls.py`, `vendor_http.py` and `vendor_errors.py`
-beside it.
+Needs: `protocol.py`, `results.py`, `urls.py` and `vendor_http.py` beside it, with what they need.
 Sources: https://serppost.com (both calls, and the answer to a page). How search and errors are
 answered is taken from the sister API at https://www.searchcans.com/docs/ and /error-codes/; what
 is said there is accepted here, and other names for the same thing too.

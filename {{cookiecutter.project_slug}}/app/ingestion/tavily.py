@@ -3,8 +3,7 @@
 A vendor is one file: what it calls things, and what its own statuses mean. What holds for each
 call is said in `vendor_http.py`.
 
-Needs: httpx, and `protocol.py`, `results.py`, `urls.py`, `vendor_http.py` and `vendor_errors.py`
-beside it.
+Needs: `protocol.py`, `results.py`, `urls.py` and `vendor_http.py` beside it, with what they need.
 Sources: https://docs.tavily.com/documentation/api-reference/endpoint/search and /extract;
 https://help.tavily.com/articles/8645538886-understanding-http-errors (432, 433).
 """

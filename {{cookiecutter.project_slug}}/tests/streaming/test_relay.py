@@ -7,7 +7,7 @@ from io import StringIO
 
 import pytest
 
-from app.errors import DrainingError
+from app.drain import DrainingError
 from app.llm.protocol import BrokenStreamError
 from app.streaming.relay import Relay
 from app.telemetry.logs import configure_logging

@@ -8,12 +8,14 @@
 `script.py` is what it can be told to do, `server.py` how it listens and counts,
 `wire.py` how an answer becomes bytes on the socket; `openai.py` and its siblings are the
 providers' formats. `python -m tests.upstream --help` runs it as a process.
+
+Needs: httptools, and uvloop to be run as a process. The folder may lie anywhere, without its tests.
 """
 
-from tests.upstream.script import Action, Script, Step, ToolCall
-from tests.upstream.server import FakeUpstream
-from tests.upstream.tally import Tally
-from tests.upstream.wire import Answer, Request, WireFormat, sse
+from .script import Action, Script, Step, ToolCall
+from .server import FakeUpstream
+from .tally import Tally
+from .wire import Answer, Request, WireFormat, sse
 
 __all__ = [
     "Action",

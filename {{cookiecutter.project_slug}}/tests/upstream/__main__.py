@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import uvloop
 
-from tests.upstream.script import Script
-from tests.upstream.server import TALLY_PATH, FakeUpstream
+from .script import Script
+from .server import TALLY_PATH, FakeUpstream
 
 
 def main() -> None:

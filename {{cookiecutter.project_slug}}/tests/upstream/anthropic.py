@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from tests.upstream.script import Script, ToolCall
-from tests.upstream.wire import Answer, Request, WireFormat, sse
+from .script import Script, ToolCall
+from .wire import Answer, Request, WireFormat, sse
 
 JSONObject = dict[str, Any]
 

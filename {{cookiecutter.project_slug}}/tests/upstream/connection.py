@@ -12,8 +12,8 @@ from typing import cast
 
 from httptools import HttpRequestParser
 
-from tests.upstream.script import Action, Step
-from tests.upstream.wire import Request
+from .script import Action, Step
+from .wire import Request
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 

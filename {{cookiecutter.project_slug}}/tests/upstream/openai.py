@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from tests.upstream.script import Script
-from tests.upstream.wire import Answer, Request, WireFormat, sse
+from .script import Script
+from .wire import Answer, Request, WireFormat, sse
 
 CREATED = 1_700_000_000
 END_MARK = b"[DONE]"

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
-from tests.upstream import anthropic, openai
-from tests.upstream.connection import Connection, Play
-from tests.upstream.script import Script, Step
-from tests.upstream.tally import Counts, Tally
-from tests.upstream.wire import Answer, Request, WireFormat, compiled
+from . import anthropic, openai
+from .connection import Connection, Play
+from .script import Script, Step
+from .tally import Counts, Tally
+from .wire import Answer, Request, WireFormat, compiled
 
 FORMATS: tuple[WireFormat, ...] = (anthropic.FORMAT, openai.FORMAT)
 """The first that recognises a request answers it; OpenAI's recognises everything."""

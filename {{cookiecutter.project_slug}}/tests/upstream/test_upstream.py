@@ -3,8 +3,10 @@
 import asyncio
 import json
 import re
+import shutil
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -191,3 +193,24 @@ async def test_runs_as_a_process() -> None:
     finally:
         process.terminate()
         await process.communicate()
+
+
+async def test_it_may_be_copied_anywhere(tmp_path: Path) -> None:
+    """The folder serves in other projects, under another name, with nothing of this one."""
+    source = Path(__file__).parent
+    shutil.copytree(source, tmp_path / "fakes", ignore=shutil.ignore_patterns("test_*", "__py*"))
+    program = """if True:
+        import asyncio
+        from fakes import FakeUpstream
+
+        async def main():
+            async with FakeUpstream() as upstream:
+                print(upstream.base_url)
+
+        asyncio.run(main())
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=tmp_path, env={}, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert (process.returncode, output[:17]) == (0, b"http://127.0.0.1:")

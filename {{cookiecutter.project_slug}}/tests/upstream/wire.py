@@ -13,7 +13,7 @@ from http import HTTPStatus
 from itertools import groupby, pairwise
 from typing import Any
 
-from tests.upstream.script import Action, Script, Step
+from .script import Action, Script, Step
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 GZIP = 16 + zlib.MAX_WBITS
