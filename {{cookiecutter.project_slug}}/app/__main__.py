@@ -10,6 +10,7 @@ import sys
 
 import uvicorn
 
+from app.estimates import check_estimate
 from app.settings import load_settings
 from app.stores.protocol import StoreError
 from app.telemetry.logs import configure_logging
@@ -33,8 +34,11 @@ def main() -> None:
         sys.exit(f"HOST={settings.host} PORT={settings.port}: {reason}")
     try:
         asyncio.run(check_store(settings))
+        asyncio.run(check_estimate(settings))
     except StoreError as error:
         sys.exit(f"VECTOR_STORE_URL: {error}")
+    except ValueError as error:
+        sys.exit(str(error))
     # uvicorn raises the signal again after its shutdown: that is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

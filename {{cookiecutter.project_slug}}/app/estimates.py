@@ -23,6 +23,16 @@ async def open_estimate(settings: Settings, stack: AsyncExitStack) -> Estimate:
     return counting_with(await stack.enter_async_context(ExactEstimator(load)))
 
 
+async def check_estimate(settings: Settings) -> None:
+    """Load the tokenizer before processes that serve are started; ValueError if it cannot be."""
+    try:
+        async with AsyncExitStack() as stack:
+            await open_estimate(settings, stack)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"TIKTOKEN_ENCODING={settings.tiktoken_encoding}: {reason}") from error
+
+
 async def estimate_by_length(request: JSONObject) -> int:
     """Guess from the lengths of the texts; takes microseconds."""
     if "messages" in request:

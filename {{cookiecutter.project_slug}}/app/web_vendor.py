@@ -38,7 +38,7 @@ async def open_web(
     """Open the vendor: what fetches pages, and the sources, none where there is no key."""
     key = settings.serppost_api_key.get_secret_value()
     if not key:
-        log.warning("SERPPOST_API_KEY is not set: the web is no source, and no page can be read")
+        log.info("SERPPOST_API_KEY is not set: the web is no source, and no page can be read")
         return no_pages, []
     slots = _slots(settings)
     slots = await slots_on_redis(slots, settings, stack, SLOT_WAIT)  # optional: redis_rate_limiter

@@ -91,4 +91,4 @@ class DocumentWork:
 
 async def no_pages(_: str) -> str:
     """Be a Fetch for a service that reads no pages: one may be left from when it did."""
-    raise ExtractionError("this service reads no pages now")
+    raise ExtractionError("this service reads no pages: it has no key for that, or is made without")

@@ -88,7 +88,10 @@ async def test_page_fails_where_none_are_read() -> None:
     store = Documents()
     document_id = await queued(store, Submission.page("https://example.org/"))
     await DocumentWork(store, Ones(), Words(), no_pages).process(document_id)
-    assert store.documents[document_id].error == "this service reads no pages now"
+    assert (
+        store.documents[document_id].error
+        == "this service reads no pages: it has no key for that, or is made without"
+    )
 
 
 async def test_what_can_heal_is_tried_again() -> None:
