@@ -69,7 +69,7 @@ LATER_MAY_HELP = (
 )  # fmt: skip
 OF_OUR_OWN = {
     JobQueueError: "the document is kept, but its job was not taken on: hand it in again later",
-    StoreError: "the store of documents cannot be reached",
+    StoreError: "the store of documents cannot be reached, or is busy with that document",
 }
 """What clients are told where the error itself names the operator's servers and files."""
 DEFAULT_RETRY_AFTER = 5.0
