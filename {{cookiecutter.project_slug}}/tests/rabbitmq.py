@@ -93,6 +93,7 @@ class RabbitMQNode:
     def stalled(self) -> Iterator[None]:
         """Let it hear and say nothing, with its connections open, until the block ends."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all its threads have stopped
         try:
             yield
         finally:

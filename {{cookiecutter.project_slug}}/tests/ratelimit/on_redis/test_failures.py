@@ -101,6 +101,7 @@ async def pause(server: ValkeyServer, admin: Redis) -> None:
     process = (await admin.info("server"))["process_id"]
     server.stopped_process = process
     os.kill(process, signal.SIGSTOP)
+    await asyncio.to_thread(os.waitpid, process, os.WUNTRACED)  # until it has
 
 
 async def resume(server: ValkeyServer, _: Redis) -> None:
