@@ -33,8 +33,8 @@ def main() -> None:
         reason = getattr(error, "strerror", None) or error
         sys.exit(f"HOST={settings.host} PORT={settings.port}: {reason}")
     try:
-        asyncio.run(check_store(settings))
         asyncio.run(check_estimate(settings))
+        asyncio.run(check_store(settings))
     except StoreError as error:
         sys.exit(f"VECTOR_STORE_URL: {error}")
     except ValueError as error:
