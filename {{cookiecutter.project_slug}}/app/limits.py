@@ -28,14 +28,11 @@ class RateLimits:
 
     def budgets(self, client: Client) -> Sequence[Budget]:
         """Return the budgets that a call of this client is charged to, all or none."""
-        own = {"requests": client.terms.requests, "tokens": client.terms.tokens}
-        limits = {unit: own[unit] or limit for unit, limit in self.client.items()}
-        return [*self._budgets(TIER, self.tier), *self._budgets(f"client:{client.name}", limits)]
+        return [*self._budgets(TIER, self.tier), *self._own(client)]
 
     def uploads(self, client: Client) -> Sequence[Budget]:
         """Return the budgets that a request of this client is charged to which asks no provider."""
-        own = self.budgets(client)
-        return [budget for budget in own if budget.key != TIER and budget.unit == "requests"]
+        return [budget for budget in self._own(client) if budget.unit == "requests"]
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """Take the provider's own word for what is left of the tier, if it is less."""
@@ -44,6 +41,11 @@ class RateLimits:
             if left := said.get(budget.unit):
                 share = left.remaining // self.processes
                 self.limiter.correct(budget, remaining=share, reset=left.reset)
+
+    def _own(self, client: Client) -> Sequence[Budget]:
+        own = {"requests": client.terms.requests, "tokens": client.terms.tokens}
+        limits = {unit: own[unit] or limit for unit, limit in self.client.items()}
+        return self._budgets(f"client:{client.name}", limits)
 
     def _budgets(self, key: str, limits: Mapping[Unit, int | None]) -> Sequence[Budget]:
         return [

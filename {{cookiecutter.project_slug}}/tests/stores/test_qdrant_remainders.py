@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 import pytest
@@ -97,17 +97,23 @@ async def test_lost_half_way(work: Work, *, done: bool) -> None:
     assert outcomes == {frozenset({"old 1", "old 2"}), frozenset(new)}
 
 
+@asynccontextmanager
+async def halted_upsert(
+    engine: AsyncQdrantClient,
+) -> AsyncIterator[tuple[asyncio.Task[bool], asyncio.Event]]:
+    """Give a document's first upsert, halted half-way through writing, and what lets it go on."""
+    begun, gate = asyncio.Event(), asyncio.Event()
+    halted = QdrantStore(NOWHERE, model=MODEL, client=lambda: Halted(engine, begun, gate))
+    async with halted as store:
+        await submit(store)
+        storing = asyncio.create_task(store.upsert("d", "1", PARTS))
+        await begun.wait()
+        yield storing, gate
+
+
 async def test_overtaken_while_writing(engine: AsyncQdrantClient) -> None:
     """Whoever is overtaken half-way through writing leaves nothing, whatever it still wrote."""
-    begun, gate = asyncio.Event(), asyncio.Event()
-    async with (
-        asyncio.timeout(LONG),
-        on(engine) as other,
-        QdrantStore(NOWHERE, model=MODEL, client=lambda: Halted(engine, begun, gate)) as late,
-    ):
-        await submit(other)
-        storing = asyncio.create_task(late.upsert("d", "1", PARTS))
-        await begun.wait()
+    async with asyncio.timeout(LONG), on(engine) as other, halted_upsert(engine) as (storing, gate):
         assert await other.upsert("d", "1", passages("a")) is True
         gate.set()
         assert await storing is True
@@ -198,15 +204,7 @@ async def collections(engine: AsyncQdrantClient) -> set[str]:
 @pytest.mark.parametrize(("end", "stored"), [(give_up, True), (delete, False)])
 async def test_ended_while_writing(engine: AsyncQdrantClient, end: Work, *, stored: bool) -> None:
     """What is given up while it is written is stored whole after all; what is deleted is not."""
-    begun, gate = asyncio.Event(), asyncio.Event()
-    async with (
-        asyncio.timeout(LONG),
-        on(engine) as other,
-        QdrantStore(NOWHERE, model=MODEL, client=lambda: Halted(engine, begun, gate)) as late,
-    ):
-        await submit(other)
-        storing = asyncio.create_task(late.upsert("d", "1", PARTS))
-        await begun.wait()
+    async with asyncio.timeout(LONG), on(engine) as other, halted_upsert(engine) as (storing, gate):
         await end(other)
         assert (await remains(engine))["passages"] == 0
         gate.set()
