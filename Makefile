@@ -10,7 +10,7 @@ export DEMO_ONCE ?=
 demo: $(filter .venv-uv/%,$(UV))  ## render the defaults, serve them, stream one answer
 	exec "$(UV)" run python scripts/demo.py
 
-test: $(filter .venv-uv/%,$(UV))  ## render the variants, check and test them: ARGS="-k NAME"
+test: $(filter .venv-uv/%,$(UV))  ## render the variants, check and test them: ARGS="-k NAME", names by ARGS="--collect-only -q"
 	"$(UV)" run pytest $(ARGS)
 
 check: $(filter .venv-uv/%,$(UV))  ## lint and type-check the template's own code

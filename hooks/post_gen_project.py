@@ -28,124 +28,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OPTIONAL = {
-    "redis_rate_limiter": (
-        "app/concurrency/fleet.py",
-        "app/concurrency/fleet_script.py",
-        "app/ratelimit/fallback.py",
-        "app/ratelimit/redis_client.py",
-        "app/ratelimit/redis_door.py",
-        "app/ratelimit/redis_script.py",
-        "app/ratelimit/redis_window.py",
-        "app/redis_url.py",
-        "app/shared_limits.py",
-        "tests/api/on_redis",
-        "tests/concurrency/fleet",
-        "tests/ratelimit/on_redis",
-    ),
-    "redis_rate_limiter and ingestion_client": (
-        "app/shared_slots.py",
-        "tests/test_shared_slots.py",
-    ),
-    "ingestion_client": (
-        "app/api/page_body.py",
-        "app/ingestion/body.py",
-        "app/ingestion/cached.py",
-        "app/ingestion/protocol.py",
-        "app/ingestion/results.py",
-        "app/ingestion/retry.py",
-        "app/ingestion/serppost.py",
-        "app/ingestion/single_flight.py",
-        "app/ingestion/tavily.py",
-        "app/ingestion/urls.py",
-        "app/ingestion/vendor_errors.py",
-        "app/ingestion/vendor_http.py",
-        "app/sources/web.py",
-        "app/web_vendor.py",
-        "tests/api/documents/test_pages.py",
-        "tests/ingestion/web",
-        "tests/test_web_vendor.py",
-    ),
-    "vector_store=sqlite": (
-        "app/stores/sqlite.py",
-        "app/stores/sqlite_connections.py",
-        "app/stores/sqlite_documents.py",
-        "app/stores/sqlite_matrix.py",
-        "app/stores/sqlite_schema.py",
-        "app/stores/sqlite_search.py",
-        "app/stores/sqlite_words.py",
-        "tests/stores/measure_sqlite.py",
-        "tests/stores/on_sqlite.py",
-        "tests/stores/test_sqlite.py",
-        "tests/stores/test_sqlite_copies.py",
-        "tests/stores/test_sqlite_matrix.py",
-        "tests/stores/test_sqlite_search.py",
-        "tests/stores/test_sqlite_words.py",
-    ),
-    "vector_store=pgvector": (
-        "app/stores/pgvector.py",
-        "app/stores/pgvector_connections.py",
-        "app/stores/pgvector_documents.py",
-        "app/stores/pgvector_migrating.py",
-        "app/stores/pgvector_migrations",
-        "app/stores/pgvector_schema.py",
-        "app/stores/pgvector_search.py",
-        "tests/stores/on_pgvector.py",
-        "tests/stores/test_pgvector.py",
-        "tests/stores/test_pgvector_copies.py",
-        "tests/stores/test_pgvector_search.py",
-        "tests/stores/test_pgvector_writers.py",
-    ),
-    "vector_store=qdrant": (
-        "app/stores/qdrant.py",
-        "app/stores/qdrant_contents.py",
-        "app/stores/qdrant_documents.py",
-        "app/stores/qdrant_opening.py",
-        "app/stores/qdrant_passages.py",
-        "app/stores/qdrant_publishing.py",
-        "app/stores/qdrant_records.py",
-        "app/stores/qdrant_requests.py",
-        "app/stores/qdrant_setup.py",
-        "tests/stores/on_qdrant.py",
-        "tests/stores/qdrant_clients.py",
-        "tests/stores/qdrant_server.py",
-        "tests/stores/test_qdrant.py",
-        "tests/stores/test_qdrant_copies.py",
-        "tests/stores/test_qdrant_remainders.py",
-        "tests/stores/test_qdrant_versions.py",
-    ),
-    "vector_store=sqlite, vector_store=pgvector": (
-        "app/stores/fusing.py",
-        "app/stores/words.py",
-        "tests/stores/test_fusing.py",
-        "tests/stores/test_words.py",
-    ),
-    "job_queue=none": (
-        "app/jobs/in_process.py",
-        "tests/jobs/test_in_process.py",
-        "tests/test_whole.py",
-    ),
-    "job_queue": (
-        "app/broker_url.py",
-        "app/jobs/delivery.py",
-        "app/jobs/rabbitmq.py",
-        "app/worker.py",
-        "tests/jobs/on_rabbitmq",
-        "tests/rabbitmq.py",
-    ),
-    "job_queue=celery": (
-        "app/jobs/celery.py",
-        "app/jobs/celery_worker.py",
-        "tests/jobs/on_rabbitmq/test_celery.py",
-    ),
-    "job_queue=taskiq": (
-        "app/jobs/taskiq.py",
-        "app/jobs/taskiq_worker.py",
-        "tests/jobs/on_rabbitmq/test_taskiq.py",
-    ),
-    "web_page": ("app/web", "app/api/page.py", "tests/test_page.py"),
-    "ci=github": (".github",),
-    "ci=gitlab": (".gitlab-ci.yml",),
+    "redis_rate_limiter": """
+        app/concurrency/fleet.py app/concurrency/fleet_script.py app/ratelimit/fallback.py
+        app/ratelimit/redis_client.py app/ratelimit/redis_door.py app/ratelimit/redis_script.py
+        app/ratelimit/redis_window.py app/redis_url.py app/shared_limits.py
+        tests/api/on_redis tests/concurrency/fleet tests/ratelimit/on_redis""",
+    "redis_rate_limiter and ingestion_client": """
+        app/wiring/redis_slots.py tests/wiring/test_redis_slots.py""",
+    "ingestion_client": """
+        app/websearch app/wiring/websearch.py tests/websearch tests/wiring/test_websearch.py""",
+    "vector_store": """
+        app/documents app/embeddings app/stores
+        app/api/documents.py app/wiring/documents.py app/ingest.py
+        tests/documents tests/embeddings tests/stores
+        tests/api/documents tests/test_ingest.py tests/test_whole.py""",
+    "vector_store and ingestion_client": "tests/api/documents/test_pages.py",
+    "vector_store=sqlite": """
+        app/stores/sqlite.py tests/stores/on_sqlite.py tests/stores/test_sqlite.py""",
+    "vector_store=pgvector": """
+        app/stores/pgvector.py tests/stores/on_pgvector.py tests/stores/test_pgvector.py""",
+    "vector_store=qdrant": """
+        app/stores/qdrant.py tests/stores/on_qdrant.py tests/stores/test_qdrant.py""",
+    "job_queue": """
+        app/documents/publishing.py app/broker_url.py app/worker.py
+        tests/documents/on_rabbitmq tests/rabbitmq.py""",
+    "job_queue=celery": "app/documents/celery.py tests/documents/on_rabbitmq/test_celery.py",
+    "job_queue=taskiq": "app/documents/taskiq.py",
+    "web_page": "app/web app/api/page.py tests/test_page.py",
+    "ci=github": ".github",
+    "ci=gitlab": ".gitlab-ci.yml",
 }
+"""For each condition the files and folders that are there only where it holds."""
 MARKED_FILES = {".py", ".toml", ".yml", ".yaml", "Makefile", "Dockerfile", ".env.example"}
 CACHES = {
     "__pycache__", ".hypothesis", ".import_linter_cache", ".mypy_cache", ".pytest_cache",
@@ -204,10 +117,15 @@ def own_paths(directory: Path) -> Iterator[Path]:
                 yield from own_paths(path)
 
 
+def optional_paths(answers: dict[str, Any] | None = None) -> set[str]:
+    """List the paths of the table that the answers ask for, or all of them."""
+    wanted = (paths for when, paths in OPTIONAL.items() if not answers or holds(when, answers))
+    return {path for paths in wanted for path in paths.split()}
+
+
 def remove_unwanted(project: Path, answers: dict[str, Any]) -> None:
     """Delete the caches, and the paths of the table that no condition which holds asks for."""
-    kept = {path for when, paths in OPTIONAL.items() if holds(when, answers) for path in paths}
-    unwanted = {path for paths in OPTIONAL.values() for path in paths} - kept
+    unwanted = optional_paths() - optional_paths(answers)
     caches = [path for path in own_paths(project) if path.name in CACHES]
     for path in [*(project / name for name in sorted(unwanted)), *caches]:
         if path.is_dir():

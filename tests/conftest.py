@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from projects import copy_template
+from variants import load_variants
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 EXPENSIVE = "test_variants.py"
+SHARED_CACHES = {
+    variant.name: f"py{variant.python}-{variant.kind}"
+    for variant in load_variants()
+    if variant.name != "default"
+}
+LONGEST = ("unrendered", "default", *SHARED_CACHES.values())
 
 # The workers share a machine with the variants: how long an example takes says nothing.
 settings.register_profile(
@@ -24,25 +31,40 @@ settings.register_profile(
 settings.load_profile("template")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the run of every variant that can be rendered."""
+    parser.addoption("--nightly", action="store_true", help="test the full product of the options")
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a clean copy of this checkout, one for each worker; no test writes into it."""
     return copy_template(tmp_path_factory.mktemp("template"))
 
 
+def scope_of(nodeid: str) -> str:
+    """Name the tests that one worker runs together: those that share a fixture or mypy's cache."""
+    file, _, test = nodeid.partition("::")
+    if not file.endswith(EXPENSIVE):
+        return file
+    if test.startswith("test_unrendered"):
+        return "unrendered"
+    name = test[test.index("[") + 1 : -1]
+    return SHARED_CACHES.get(name, name)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with what takes longest, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.path.name != EXPENSIVE)
+    items.sort(key=lambda item: scope_of(item.nodeid) not in LONGEST)
 
 
-class OneWorkerAFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Keep a file's tests together for their fixtures, but deal out the expensive ones singly."""
+class OneWorkerAScope(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Deal out the tests by scope_of: xdist's own marks for this do nothing on pytest 9.2."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return nodeid if file.endswith(EXPENSIVE) else file
+        return scope_of(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerAFile:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerAScope:
     """Replace the scheduler of --dist."""
-    return OneWorkerAFile(config, log)
+    return OneWorkerAScope(config, log)

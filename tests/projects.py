@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import warnings
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"  # uv run names itself
 COMMAND_TIMEOUT = 900
 REPORTED_LINES = 120
+REPORTED_WIDTH = 300
 LEAKING = ("PYTEST_", "COV_", "HYPOTHESIS_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "ARGS", "DEMO_ONCE")
 
 
@@ -65,30 +66,10 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> 
         timeout=COMMAND_TIMEOUT,
         check=False,
     )
-    shown = " ".join(map(str, command))
+    shown = textwrap.shorten(" ".join(map(str, command)), REPORTED_WIDTH)
     end = "\n".join(f"{done.stdout}\n{done.stderr}".splitlines()[-REPORTED_LINES:])
     assert done.returncode == 0, f"$ {shown}\n{end}\nexit status {done.returncode}"
     return done.stdout
-
-
-class UnstableTestWarning(UserWarning):
-    """Tests failed, and passed when they were run again."""
-
-
-def run_tests(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> str:
-    """Run a project's pytest by this command; what fails is run once more, and must not fail twice.
-
-    A variant's tests start processes and servers by the dozen, and all variants together some
-    30,000 tests, side by side: one that a stall of the machine broke is no reason to refuse a
-    change. It is not passed over either: what it said is in the warnings at the end of the run.
-    """
-    try:
-        return run(command, cwd, **environment)
-    except AssertionError as error:
-        again = {"PYTEST_ADDOPTS": "--last-failed --last-failed-no-failures=none"}
-        report = run(command, cwd, **environment, **again)
-        warnings.warn(f"{cwd}: failed once\n{error}", UnstableTestWarning, stacklevel=2)
-        return report
 
 
 def files_of(project: Path) -> dict[str, bytes]:

@@ -96,6 +96,19 @@ def test_bad_answer_is_one_printable_line(name: str, value: object) -> None:
     assert len(problem) < 250
 
 
+@pytest.mark.parametrize("queue", ["celery", "taskiq"])
+def test_a_job_queue_needs_documents(queue: str) -> None:
+    """Two good answers that exclude each other are one problem, whose line names both."""
+    answers = {**GOOD, "vector_store": "none", "job_queue": queue}
+    (problem,) = pre_gen_project.problems(answers)
+    assert problem == (
+        f"Refused: job_queue '{queue}' works on documents, and vector_store 'none' has no "
+        "documents; give job_queue=none or another vector_store"
+    )
+    assert not list(pre_gen_project.problems({**answers, "job_queue": "none"}))
+    assert not list(pre_gen_project.problems({**answers, "vector_store": "qdrant"}))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -189,6 +202,17 @@ def test_refusal_on_the_command_line(template: Path, tmp_path: Path, answer: str
     assert line.startswith(f"Refused: {option} {'' if value == '🚀' else ascii(value)[:50]}")
     assert not list(output.iterdir())
     assert {path.name for path in tmp_path.iterdir()} == {"home", "output"}
+
+
+def test_refusal_of_two_answers_on_the_command_line(template: Path, tmp_path: Path) -> None:
+    """A job queue without documents ends as every bad answer does."""
+    output = tmp_path / "output"
+    done = command_line(template, output, "--no-input", "vector_store=none", "job_queue=taskiq")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Refused: job_queue 'taskiq' ")
+    assert "vector_store 'none'" in line
+    assert not list(output.iterdir())
 
 
 def test_a_name_without_letters_asks_for_a_slug(template: Path, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import pytest
 
 import post_gen_project
+from pre_gen_project import conflict
 from projects import render, run
 from variants import (
     MOST_RENDERINGS,
@@ -17,6 +19,7 @@ from variants import (
     Answer,
     Answers,
     everything,
+    load_all_variants,
     load_combinations,
     load_options,
     load_variants,
@@ -25,9 +28,13 @@ from variants import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from variants import Variant
+
 TEXT_FILES = {".py", ".toml", ".yml", ".yaml", ".md", ".json", ".html", ".cfg", ""}
+OPTIONAL_PATHS = post_gen_project.optional_paths()
 
 
 @dataclass(frozen=True)
@@ -40,17 +47,46 @@ class Rendering:
     def __str__(self) -> str:
         return f"{self.answers}"
 
+    @cached_property
     def sources(self) -> dict[str, str]:
-        """Read every text file, by its path in the project."""
+        """Every text file, by its path in the project."""
         return {
             path.relative_to(self.project).as_posix(): path.read_text("utf-8")
             for path in self.project.rglob("*")
-            if path.is_file() and path.suffix in TEXT_FILES
+            if path.suffix in TEXT_FILES and path.is_file()
         }
 
-    def code(self) -> dict[str, str]:
-        """Read every Python file."""
-        return {name: text for name, text in self.sources().items() if name.endswith(".py")}
+
+# Most files are the same in most renderings, so whatever reads a text is cached by the text.
+
+
+@cache
+def imported_modules(source: str) -> frozenset[str]:
+    """Collect the absolute names of the modules that a file imports."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            modules.add(node.module)
+    return frozenset(modules)
+
+
+@cache
+def left_marks(text: str) -> re.Match[str] | None:
+    """Find a mark or an expression of the template."""
+    return re.search(r"# optional:|\{\{ ?cookiecutter|\{%-? ", text)
+
+
+@cache
+def mentioned_paths(text: str) -> frozenset[str]:
+    """Find the paths of the table that a text names, as paths or as modules."""
+    return frozenset(
+        path
+        for path in OPTIONAL_PATHS
+        for word in (path, path.removesuffix(".py").replace("/", "."))
+        if word in text and re.search(rf"(?<![\w./]){re.escape(word)}(?![\w-])", text)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,91 +100,66 @@ def renderings(template: Path, tmp_path_factory: pytest.TempPathFactory) -> list
 
 
 @pytest.fixture(scope="module")
-def distinct(renderings: list[Rendering]) -> list[Rendering]:
-    """Keep one for each set of Python files: licence and pipeline do not change them."""
-    return list(
-        {frozenset(rendering.code().items()): rendering for rendering in renderings}.values()
-    )
+def distinct_code(renderings: list[Rendering]) -> list[Path]:
+    """List the Python files, each content once for each path that it has in a project."""
+    files = {
+        (name, text): rendering.project / name
+        for rendering in renderings
+        for name, text in rendering.sources.items()
+        if name.endswith(".py")
+    }
+    return list(files.values())
 
 
-def test_ruff_check(distinct: list[Rendering], tmp_path: Path) -> None:
+def test_ruff_check(distinct_code: list[Path], tmp_path: Path) -> None:
     """No rule of the service's own ruff.toml is broken in any of them."""
-    projects = [str(rendering.project) for rendering in distinct]
-    run(["ruff", "check", "--no-cache", "--output-format=concise", *projects], tmp_path)
+    run(["ruff", "check", "--no-cache", "--output-format=concise", *distinct_code], tmp_path)
 
 
-def test_ruff_format(distinct: list[Rendering], tmp_path: Path) -> None:
+def test_ruff_format(distinct_code: list[Path], tmp_path: Path) -> None:
     """Taking lines out leaves nothing for the formatter to do."""
-    projects = [str(rendering.project) for rendering in distinct]
-    run(["ruff", "format", "--no-cache", "--diff", *projects], tmp_path)
+    run(["ruff", "format", "--no-cache", "--diff", *distinct_code], tmp_path)
 
 
-def test_byte_compilation(distinct: list[Rendering]) -> None:
+def test_byte_compilation(distinct_code: list[Path]) -> None:
     """Each Python file compiles."""
-    for rendering in distinct:
-        for name, source in rendering.code().items():
-            compile(source, f"{rendering}: {name}", "exec")
+    for path in distinct_code:
+        compile(path.read_bytes(), path, "exec")
 
 
 def test_no_template_mark_is_left(renderings: list[Rendering]) -> None:
     """Neither a mark nor an expression of the template is in any file or name."""
     for rendering in renderings:
-        for name, source in rendering.sources().items():
-            left = re.search(r"# optional:|\{\{ ?cookiecutter|\{%-? ", name + "\n" + source)
+        for name, source in rendering.sources.items():
+            left = left_marks(name) or left_marks(source)
             assert not left, f"{rendering}: {name}: {left}"
 
 
-def test_every_import_of_the_package_resolves(distinct: list[Rendering]) -> None:
+def test_every_import_of_the_package_resolves(renderings: list[Rendering]) -> None:
     """No file imports a module of the service that was taken out."""
-    for rendering in distinct:
-        for name, source in rendering.code().items():
-            for module in imported_modules(ast.parse(source)):
-                assert resolves(rendering.project, module), f"{rendering}: {name}: {module}"
-
-
-def imported_modules(tree: ast.Module) -> set[str]:
-    """Collect the absolute names of the modules that a file imports."""
-    modules: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            modules.add(node.module)
-    return modules
-
-
-def resolves(project: Path, module: str) -> bool:
-    """Tell whether a module of the project is there; others are none of its business."""
-    first, *rest = module.split(".")
-    path = project.joinpath(first, *rest)
-    return first not in {"app", "tests"} or path.is_dir() or path.with_suffix(".py").is_file()
+    for rendering in renderings:
+        there = {name.removesuffix(".py").replace("/", ".") for name in rendering.sources}
+        there |= {module.removesuffix(".__init__") for module in there}
+        for name, source in rendering.sources.items():
+            imported = imported_modules(source) if name.endswith(".py") else ()
+            own = {module for module in imported if module.split(".")[0] in {"app", "tests"}}
+            assert own <= there, f"{rendering}: {name}: {own - there}"
 
 
 def test_no_file_speaks_of_what_was_taken_out(renderings: list[Rendering]) -> None:
     """No file names a removed path or module: not a document, not a contract, not a test."""
-    optional = {path for paths in post_gen_project.OPTIONAL.values() for path in paths}
     for rendering in renderings:
-        gone = {path for path in optional if not (rendering.project / path).exists()}
-        dotted = {path.removesuffix(".py").replace("/", ".") for path in gone if "/" in path}
-        words = sorted(map(re.escape, gone | dotted))
-        if not words:
-            continue
-        pattern = re.compile(rf"(?<![\w./])({'|'.join(words)})(?![\w-])")
-        for name, source in rendering.sources().items():
-            found = pattern.search(source)
+        gone = {path for path in OPTIONAL_PATHS if not (rendering.project / path).exists()}
+        for name, source in rendering.sources.items():
+            found = gone & mentioned_paths(source)
             assert not found, f"{rendering}: {name}: {found}"
 
 
 def test_each_option_takes_out_its_own_paths(renderings: list[Rendering]) -> None:
     """A path of the table is there exactly where a condition that holds asks for it."""
     for rendering in renderings:
-        kept = {
-            path
-            for condition, paths in post_gen_project.OPTIONAL.items()
-            if post_gen_project.holds(condition, rendering.answers)
-            for path in paths
-        }
-        for path in {path for paths in post_gen_project.OPTIONAL.values() for path in paths}:
+        kept = post_gen_project.optional_paths(rendering.answers)
+        for path in OPTIONAL_PATHS:
             assert (rendering.project / path).exists() is (path in kept), f"{rendering}: {path}"
 
 
@@ -156,12 +167,7 @@ def test_one_project_holds_the_same_files_as_the_template(template: Path, tmp_pa
     """Nothing of the template is lost on the way but what the table takes out."""
     answers = everything(on=True)
     project = render(template, tmp_path / "out", answers)
-    gone = [
-        path
-        for condition, paths in post_gen_project.OPTIONAL.items()
-        if not post_gen_project.holds(condition, answers)
-        for path in paths
-    ]
+    gone = OPTIONAL_PATHS - post_gen_project.optional_paths(answers)
     names = {path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()}
     expected = {
         path.relative_to(template / SERVICE).as_posix()
@@ -201,7 +207,15 @@ def test_pairwise_meets_every_pair() -> None:
     assert len(rows) < 14
 
 
-def test_variants_have_names_of_their_own() -> None:
+def test_nothing_is_rendered_that_the_hook_refuses() -> None:
+    """Variants, combinations and the nightly product leave out what a user cannot have."""
+    listed = [variant.answers for variant in (*load_variants(), *load_all_variants())]
+    assert not [answers for answers in (*listed, *load_combinations()) if conflict(answers)]
+    assert conflict({"vector_store": "none", "job_queue": "celery"})
+
+
+@pytest.mark.parametrize("load", [load_variants, load_all_variants])
+def test_variants_have_names_of_their_own(load: Callable[[], list[Variant]]) -> None:
     """A name says which variant to run again."""
-    names = [variant.name for variant in load_variants()]
+    names = [variant.name for variant in load()]
     assert len(set(names)) == len(names)

@@ -44,10 +44,15 @@ def test_pipeline(template: Path, tmp_path: Path, ci: str, python: str) -> None:
     assert {step.removeprefix("make ") for step in STEPS} <= targets(project / "Makefile")
 
 
-def test_the_templates_own_pipeline_runs_ci() -> None:
+@pytest.mark.parametrize(
+    ("job", "command"),
+    [("test", ".ci/run"), ("nightly", ".ci/run --nightly -k py${{ matrix.python }}")],
+)
+def test_the_templates_own_pipeline_runs_ci(job: str, command: str) -> None:
     """The template's workflow runs .ci/run on every Python that a project may choose."""
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
-    job = workflow["jobs"]["test"]
-    assert set(job["strategy"]["matrix"]["python"]) == set(load_options()["python_version"])
-    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert "schedule" in workflow[True]  # YAML takes the key `on` for a truth
+    matrix = workflow["jobs"][job]["strategy"]["matrix"]
+    assert set(matrix["python"]) == set(load_options()["python_version"])
+    assert workflow["jobs"][job]["steps"][-1] == {"run": command}
     assert {"demo", "test", "check"} <= targets(ROOT / "Makefile")

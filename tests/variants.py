@@ -1,7 +1,8 @@
 """Which answers the suite renders: all of it follows from cookiecutter.json.
 
 A new option needs no line here. One that changes no Python file and no dependency of the service
-may be named in FILES_ONLY, so that it costs no environment of its own.
+may be named in FILES_ONLY, so that it costs no environment of its own. What the pre-generation
+hook refuses is never rendered.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from itertools import combinations, cycle, product
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pre_gen_project import conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVICE = "{{cookiecutter.project_slug}}"
 OFF = (False, "none")
 FILES_ONLY = frozenset({"license", "ci"})
+INERT = FILES_ONLY | {"python_version"}
 MOST_RENDERINGS = 100
-"""The full product is rendered up to this many; each takes a third of a second."""
+"""The full product is rendered up to this many; each takes a fifth of a second."""
 
 
 def load_options(template: Path = ROOT) -> dict[str, list[Answer]]:
@@ -44,25 +48,26 @@ def pairs(answers: Mapping[str, Answer]) -> set[Pair]:
     return set(map(frozenset, combinations(answers.items(), 2)))
 
 
+def full_product(options: Mapping[str, Sequence[Answer]]) -> list[Answers]:
+    """List every combination that the hook accepts."""
+    rows = (dict(zip(options, row, strict=True)) for row in product(*options.values()))
+    return [row for row in rows if not conflict(row)]
+
+
 def pairwise(
     options: Mapping[str, Sequence[Answer]], given: Iterable[Answers] = ()
 ) -> list[Answers]:
-    """Extend `given` until every two values of two options meet in some row.
+    """Extend `given` until every two values that the hook accepts together meet in some row.
 
-    Each new row starts with a pair that is missing, and completes it with what covers most.
+    Each new row is the one of the full product that covers most of what is missing.
     """
     rows = list(given)
-    covered: set[Pair] = set().union(*map(pairs, rows))
-    items = [[(name, value) for value in values] for name, values in options.items()]
-    for two in (two for a, b in combinations(items, 2) for two in product(a, b)):
-        if frozenset(two) not in covered:
-            row: Answers = dict(two)
-            for name in [name for name in options if name not in row]:
-                row[name] = max(
-                    options[name], key=lambda value: len(pairs({**row, name: value}) - covered)
-                )
-            rows.append({name: row[name] for name in options})
-            covered |= pairs(row)
+    candidates = [(row, pairs(row)) for row in full_product(options)]
+    missing: set[Pair] = set().union(*(met for _, met in candidates)).difference(*map(pairs, rows))
+    while missing:
+        row, met = max(candidates, key=lambda candidate: len(candidate[1] & missing))
+        rows.append(row)
+        missing -= met
     return rows
 
 
@@ -77,6 +82,16 @@ class Variant:
     def python(self) -> str:
         """The Python that the rendered project asks for."""
         return str(self.answers["python_version"])
+
+    @property
+    def kind(self) -> str:
+        """What mypy's cache depends on: with Qdrant's h2, all that imports httpx is another."""
+        return "http2" if self.answers["vector_store"] == "qdrant" else "http1"
+
+
+def defaults() -> Answers:
+    """Answer each option with its default."""
+    return {name: values[0] for name, values in load_options().items()}
 
 
 def everything(*, on: bool) -> Answers:
@@ -95,25 +110,39 @@ def name_of(answers: Answers) -> str:
     on = [
         name if value is True else str(value)
         for name, value in answers.items()
-        if name not in FILES_ONLY | {"python_version"} and value not in OFF
+        if name not in INERT and value not in OFF
     ]
     return "-".join([f"py{answers['python_version']}", *(on or ["plain"])])
 
 
 def load_variants() -> list[Variant]:
-    """List those that get an environment: everything on, everything off, and what pairwise adds."""
-    ends = {"everything-on": everything(on=True), "everything-off": everything(on=False)}
+    """List those that get an environment: defaults, all on, all off, and what pairwise adds."""
+    ends = {
+        "default": defaults(),
+        "everything-on": everything(on=True),
+        "everything-off": everything(on=False),
+    }
     options = load_options()
-    files_only = {name: cycle(options.pop(name)) for name in sorted(FILES_ONLY)}
+    files_only = {name: options.pop(name) for name in sorted(FILES_ONLY)}
     rows = pairwise(options, [{name: row[name] for name in options} for row in ends.values()])
-    middle = [
-        {**row, **{name: next(values) for name, values in files_only.items()}}
-        for row in rows[len(ends) :]
-    ]
     return [
         *(Variant(name, answers) for name, answers in ends.items()),
-        *(Variant(name_of(answers), answers) for answers in middle),
+        *named(rows[len(ends) :], files_only),
     ]
+
+
+def load_all_variants() -> list[Variant]:
+    """List the full product of what changes code, dependencies or Python: the nightly run."""
+    options = load_options()
+    files_only = {name: options.pop(name) for name in sorted(FILES_ONLY)}
+    return named(full_product(options), files_only)
+
+
+def named(rows: Iterable[Answers], files_only: Mapping[str, Sequence[Answer]]) -> list[Variant]:
+    """Name the rows, and complete them by turns with the values of FILES_ONLY."""
+    rest = {name: cycle(values) for name, values in files_only.items()}
+    complete = [{**row, **{name: next(values) for name, values in rest.items()}} for row in rows]
+    return [Variant(name_of(answers), answers) for answers in complete]
 
 
 def load_combinations(most: int = MOST_RENDERINGS) -> list[Answers]:
@@ -123,12 +152,11 @@ def load_combinations(most: int = MOST_RENDERINGS) -> list[Answers]:
     """
     options = load_options()
     if prod(map(len, options.values())) <= most:
-        return [dict(zip(options, row, strict=True)) for row in product(*options.values())]
-    inert = FILES_ONLY | {"python_version"}
-    rest = {name: cycle(values) for name, values in options.items() if name in inert}
-    code = {name: values for name, values in options.items() if name not in inert}
-    rows = [dict(zip(code, row, strict=True)) for row in product(*code.values())]
+        return full_product(options)
+    rest = {name: cycle(values) for name, values in options.items() if name in INERT}
+    code = {name: values for name, values in options.items() if name not in INERT}
     given = [
-        {name: row[name] if name in row else next(rest[name]) for name in options} for row in rows
+        {name: row[name] if name in row else next(rest[name]) for name in options}
+        for row in full_product(code)
     ]
     return pairwise(options, given)

@@ -10,11 +10,9 @@ import sys
 
 import uvicorn
 
-from app.estimates import check_estimate
 from app.settings import load_settings
-from app.stores.protocol import StoreError
 from app.telemetry.logs import configure_logging
-from app.workshop import check_store
+from app.wiring.documents import check_documents  # optional: vector_store
 
 AFTER_DRAIN = 3
 """Seconds uvicorn waits for connections once the service has drained on its own."""
@@ -32,13 +30,7 @@ def main() -> None:
     except (OSError, ValueError) as error:  # ValueError: nothing can have that name
         reason = getattr(error, "strerror", None) or error
         sys.exit(f"HOST={settings.host} PORT={settings.port}: {reason}")
-    try:
-        asyncio.run(check_estimate(settings))
-        asyncio.run(check_store(settings))
-    except StoreError as error:
-        sys.exit(f"VECTOR_STORE_URL: {error}")
-    except ValueError as error:
-        sys.exit(str(error))
+    check_documents(settings)  # optional: vector_store
     # uvicorn raises the signal again after its shutdown: that is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

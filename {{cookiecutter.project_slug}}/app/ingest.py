@@ -1,9 +1,9 @@
 """Load folders, files and URLs into the store: `python -m app.ingest PATH_OR_URL…`.
 
-The work is done here, in the process of the command, whoever else works on documents. It can be
-stopped at any time and called again: what is in the store unchanged is passed over. Exits with 0
-where everything is in the store, else with 1 and a line for each file and folder that is not.
-What is named and is not there ends it with 2, before anything is loaded.
+The command processes the documents itself, also beside a running service. It can be stopped at any
+time and run again: documents that are in the store unchanged are skipped. The exit status is 0 if
+everything is in the store, 1 if something is not, with a line for each, and 2 if a name does not
+exist.
 """
 
 import argparse
@@ -12,187 +12,144 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import track
 
+from app.documents.pipeline import NO_PAGES
 from app.documents.submission import Submission
-from app.jobs.attempt import ATTEMPT_TIMEOUT, Backoff, attempt
+from app.errors import ServiceError
 from app.settings import Settings, load_settings
-from app.stores.protocol import StoreError
 from app.telemetry.logs import configure_logging
-from app.workshop import Workshop, workshop_alone
+from app.wiring.documents import RETRY_FOREVER, Documents, check_documents, open_documents_alone
 
-ENDINGS = {
+EXTENSIONS = {
     ".htm", ".html", ".markdown", ".md", ".mdx", ".pdf", ".rst", ".text", ".txt", ".xhtml",
 }  # fmt: skip
-"""Of the files that are taken from a folder; a file that is named is taken whatever it is."""
-BACKOFF = Backoff(first=1.0, longest=30.0)
-LONGEST_WAIT = 60.0
-"""Seconds, whatever anybody asks for: somebody is waiting at the shell."""
-HELP = "a file, a URL, or a folder: but for links to folders, and what is hidden, all that is below"
+"""Of the files that a folder is searched for; a file that is named itself may have any."""
+POLL_INTERVAL = 0.5
+"""Seconds between two looks at a document that another process is processing, or that waits."""
 
 Item = Path | str
 """A file, or a URL."""
 
 
-class Loading:
-    """One run of the command: what is to be loaded, and what became of it."""
+@dataclass
+class Report:
+    """How many items were loaded, unchanged and failed, and why they failed."""
 
-    def __init__(
-        self,
-        items: Sequence[Item],
-        workshop: Workshop,
-        progress: Progress,
-        *,
-        max_bytes: int,
-        backoff: Backoff,
-    ) -> None:
-        self._left = iter(items)
-        self._workshop = workshop
-        self._progress = progress
-        self._max_bytes = max_bytes
-        self._backoff = backoff
-        self._bar = progress.add_task("Loading", total=len(items))
-        self.counts = Counter[str]()
-        self.failures: list[str] = []
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
 
-    async def run(self, at_once: int) -> None:
-        """Load everything, so many at once; a failure of the store itself ends it."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(at_once):
-                tasks.create_task(self._load_some())
-
-    def fail(self, name: object, why: object) -> None:
-        """Note what is not in the store."""
+    def fail(self, name: object, reason: object) -> None:
+        """Record what is not in the store."""
         self.counts["failed"] += 1
-        self.failures.append(f"{name}: {why}")
-
-    async def _load_some(self) -> None:
-        for item in self._left:
-            try:
-                outcome = await self._load(item)
-            except OSError as error:
-                outcome = f"{error.strerror or error}"
-            if outcome in {"loaded", "unchanged"}:
-                self.counts[outcome] += 1
-            else:
-                self.fail(item, outcome)
-            self._progress.advance(self._bar)
-
-    async def _load(self, item: Item) -> str:
-        """Load one; say what became of it, or what is wrong with it."""
-        store = self._workshop.store
-        submission = await asyncio.to_thread(read, item, self._max_bytes)
-        document = submission.document
-        known = await store.document(document.id)
-        if known and known.revision == document.revision and known.state == "ready":
-            return "unchanged"
-        await store.submit(document, submission.content.pack())
-        error = await self._work(document.id)
-        done = await store.document(document.id)
-        if done is None:
-            return "taken out meanwhile"
-        return "loaded" if done.state == "ready" else done.error or error or "changed meanwhile"
-
-    async def _work(self, document_id: str) -> str | None:
-        """Try until it is done, or given up: then return the last error."""
-        trying = partial(
-            attempt,
-            self._workshop.work,
-            document_id,
-            within=ATTEMPT_TIMEOUT,
-            backoff=self._backoff,
-        )
-        number = 1
-        while (failure := await trying(number)) and failure.retry_in is not None:
-            await asyncio.sleep(min(failure.retry_in, LONGEST_WAIT))
-            number += 1
-        return failure.error if failure else None
+        self.failures.append(f"{name}: {reason}")
 
 
-def read(item: Item, max_bytes: int) -> Submission:
-    """Read a file; a URL is fetched later. OSError for one that is too large, or no file."""
+async def load(items: Sequence[Item], settings: Settings, console: Console) -> Report:
+    """Load items, showing the progress on the console."""
+    report = Report()
+    async with open_documents_alone(settings) as documents, asyncio.TaskGroup() as tasks:
+        remaining = iter(track(items, "Loading", console=console))
+        # One more than are processed: while one is embedded, another is read.
+        for _ in range(documents.pipeline.width + 1):
+            tasks.create_task(_load_next(remaining, documents, settings.max_body_bytes, report))
+    return report
+
+
+async def _load_next(
+    items: Iterator[Item], documents: Documents, max_bytes: int, report: Report
+) -> None:
+    for item in items:
+        try:
+            submission = await asyncio.to_thread(_submission, item, max_bytes, documents)
+            report.counts[await _process(submission, documents)] += 1
+        except OSError as error:
+            report.fail(item, error.strerror or error)
+        except ServiceError as error:
+            report.fail(item, error)
+
+
+def _submission(item: Item, max_bytes: int, documents: Documents) -> Submission:
     if isinstance(item, str):
-        return Submission.page(item)
+        if documents.pages is None:
+            raise ServiceError(NO_PAGES)
+        return Submission.page(documents.pages.check(item))
     status = item.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is no regular file")  # some never end, some never begin
+        raise OSError("not a regular file")  # reading a pipe or a device may never end
     if status.st_size > max_bytes:
-        raise OSError(f"it is over MAX_BODY_BYTES={max_bytes}")
+        raise OSError(f"larger than MAX_BODY_BYTES={max_bytes}")
     return Submission.path(item, item.read_bytes())
 
 
-def expand(names: Sequence[str], on_error: Callable[[OSError], object]) -> Iterator[Item]:
-    """List the files and URLs that are meant; OSError for a name that nothing can be read from.
+async def _process(submission: Submission, documents: Documents) -> str:
+    """Return "loaded" or "unchanged", or raise the reason why it is neither."""
+    document, is_new = await documents.catalogue.submit(submission)
+    if not is_new and document.state == "ready":
+        return "unchanged"
+    while True:
+        error = await documents.pipeline.process(document.id)
+        if isinstance(error, RETRY_FOREVER):
+            raise ServiceError(f"{type(error).__name__}: {error}") from error
+        found = await documents.catalogue.find(document.id)
+        if found is None or found.state == "failed":
+            raise ServiceError(found.error if found and found.error else "deleted meanwhile")
+        if found.state == "ready":
+            return "loaded"
+        await asyncio.sleep(POLL_INTERVAL)
 
-    `on_error` hears of each folder below them that cannot be read; the rest is listed all the same.
+
+def expand(names: Iterable[str], report: Report) -> Iterator[Item]:
+    """List the files and URLs that are named; OSError for a name that does not exist.
+
+    A folder is searched recursively, except for hidden files and links to folders; those that
+    cannot be read are failures in the report.
     """
+
+    def unreadable(error: OSError) -> None:
+        report.fail(error.filename, error.strerror)
+
     for name in names:
         if name.startswith(("http://", "https://")):
             yield name
-        elif stat.S_ISDIR(os.stat(name).st_mode):  # noqa: PTH116 -- the Path of "" is a folder
-            yield from files_in(Path(name), on_error)
-        else:
+        elif not stat.S_ISDIR(os.stat(name).st_mode):  # noqa: PTH116 -- Path("") is a folder
             yield Path(name)
-
-
-def files_in(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
-    """Find the documents in a folder and those below it, but for what is hidden.
-
-    A link to a folder is passed over: it may lead back to where it is.
-    """
-    for directory, folders, files in os.walk(folder, onerror=on_error):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
-                yield Path(directory, name)
-
-
-async def load(
-    items: Sequence[Item], settings: Settings, console: Console, backoff: Backoff = BACKOFF
-) -> Loading:
-    """Open what is needed, and load."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    async with workshop_alone(settings) as workshop:
-        with Progress(*columns, console=console) as progress:
-            most = settings.max_body_bytes
-            loading = Loading(items, workshop, progress, max_bytes=most, backoff=backoff)
-            # One more than can be read at once: while one is embedded another is read.
-            await loading.run(settings.ingestion_concurrency + 1)
-            return loading
+        else:
+            for directory, folders, files in os.walk(name, onerror=unreadable):
+                folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+                for path in (Path(directory, file) for file in sorted(files)):
+                    if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
+                        yield path
 
 
 def main() -> None:
-    """Be the command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m app.ingest", description="Load documents.")
-    parser.add_argument("names", nargs="+", metavar="PATH_OR_URL", help=HELP)
-    unread: list[OSError] = []
+    parser.add_argument("names", nargs="+", metavar="PATH_OR_URL", help="a file, folder or URL")
+    unread = Report()
     try:
-        items = list(expand(parser.parse_args().names, unread.append))
+        items = list(expand(parser.parse_args().names, unread))
     except OSError as error:
         parser.error(f"{error.filename!r}: {error.strerror}")
     settings = load_settings()
     configure_logging("ERROR")
+    check_documents(settings)
     console = Console()
     try:
-        loading = asyncio.run(load(items, settings, console))
-    except* StoreError as errors:
-        sys.exit(f"The store does not take documents: {errors.exceptions[0]}")
-    except* KeyboardInterrupt:
-        sys.exit("Stopped. Call it again to go on.")
-    for folder in unread:
-        loading.fail(folder.filename, folder.strerror)
-    for failure in loading.failures:
+        report = asyncio.run(load(items, settings, console))
+    except KeyboardInterrupt:
+        sys.exit("Stopped. Run the command again to continue.")
+    failures = unread.failures + report.failures
+    for failure in failures:
         console.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
-    counts = (f"{loading.counts[name]} {name}" for name in ("loaded", "unchanged", "failed"))
-    console.print(", ".join(counts))
-    sys.exit(bool(loading.failures))
+    loaded, unchanged = report.counts["loaded"], report.counts["unchanged"]
+    console.print(f"{loaded} loaded, {unchanged} unchanged, {len(failures)} failed")
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -17,16 +17,14 @@ from app.clients import Keyring
 from app.concurrency.adaptive import AdaptiveCeiling
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.drain import Drain
-from app.estimates import Estimate, open_estimate
-from app.http import build_http_client
-from app.knowledge import Knowledge, open_knowledge
 from app.limits import RateLimits, limits_in_process
 from app.llm.protocol import Provider
 from app.providers import build_provider
 from app.settings import Settings
 from app.shared_limits import limits_on_redis  # optional: redis_rate_limiter
 from app.telemetry.metrics import Metrics
-from app.workshop import connections_needed
+from app.wiring.http import build_client
+from app.wiring.retrieval import Retrieval, open_retrieval
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +36,9 @@ class Services:
     http: httpx.AsyncClient
     limiter: ConcurrencyLimiter
     limits: RateLimits
-    estimate: Estimate
     provider: Provider
     keyring: Keyring
-    knowledge: Knowledge
+    retrieval: Retrieval
     metrics: Metrics
 
 
@@ -66,12 +63,7 @@ def lifespan_of(
 
 async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
     """Open everything in order; `stack` closes it."""
-    http = await stack.enter_async_context(
-        build_http_client(
-            max_connections=settings.llm_max_concurrency + connections_needed(settings),
-            connect_timeout=settings.llm_timeout_connect,
-        )
-    )
+    http = await stack.enter_async_context(build_client(settings))
     limiter = ConcurrencyLimiter(
         settings.llm_max_concurrency,
         max_queue=settings.llm_max_queue,
@@ -82,7 +74,7 @@ async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
     limits = await limits_on_redis(limits, settings, stack, metrics)  # optional: redis_rate_limiter
     ceiling = AdaptiveCeiling(limiter, maximum=settings.llm_max_concurrency)
     provider = build_provider(settings, http, ceiling=ceiling, limits=limits)
-    knowledge = await open_knowledge(settings, http, stack, metrics)
+    retrieval = await stack.enter_async_context(open_retrieval(settings, http, metrics))
     drain = Drain(settings.drain_timeout)
     await stack.enter_async_context(drain.listening())
     return Services(
@@ -91,9 +83,8 @@ async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
         http=http,
         limiter=limiter,
         limits=limits,
-        estimate=await open_estimate(settings, stack),
         provider=provider,
         keyring=Keyring(settings.api_keys, settings.client_terms),
-        knowledge=knowledge,
+        retrieval=retrieval,
         metrics=metrics,
     )

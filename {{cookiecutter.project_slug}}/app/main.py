@@ -8,8 +8,9 @@ Importing this module does no work.
 from fastapi import FastAPI
 
 from app import __title__, __version__
-from app.api import chat, documents, failures, health, openai
+from app.api import chat, failures, health, openai
 from app.api.body_limit import BodyLimit
+from app.api.documents import router as documents_router  # optional: vector_store
 from app.api.page import router as page_router  # optional: web_page
 from app.api.send_timeout import SendTimeout
 from app.lifespan import lifespan_of
@@ -30,7 +31,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     failures.add_handlers(app)
     app.include_router(chat.router)
     app.include_router(openai.router)
-    app.include_router(documents.router)
+    app.include_router(documents_router)  # optional: vector_store
     app.include_router(health.router)
     app.include_router(page_router)  # optional: web_page
     return app

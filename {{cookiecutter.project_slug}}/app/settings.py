@@ -5,7 +5,6 @@ Nothing else in the service reads the environment: what a part needs is passed i
 """
 
 import re
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 
 import httpx
@@ -34,9 +33,8 @@ DAY = 86400
 STORE_URL = "postgresql://localhost/documents"  # optional: vector_store=pgvector
 STORE_URL = "http://localhost:6333"  # optional: vector_store=qdrant
 STORE_URL = "sqlite:///data/documents.db"  # optional: vector_store=sqlite
-STORE_SCHEME = "postgres"  # optional: vector_store=pgvector
-STORE_SCHEME = "http"  # optional: vector_store=qdrant
-STORE_SCHEME = "sqlite:///"  # optional: vector_store=sqlite
+DATABASE_URL = "sqlite:///data/documents.db"  # optional: vector_store=qdrant
+DATABASE_URL = ""  # optional: vector_store=sqlite, vector_store=pgvector
 DEFAULT_MODELS: dict[str, str] = {
     "echo": "echo",
     "openai": "gpt-5.4-mini",
@@ -111,13 +109,13 @@ class Settings(BaseSettings):
     rate_limit_window: float = Field(60, ge=1, le=DAY)
     client_rate_limit_requests: int | None = Field(None, ge=1)
     client_rate_limit_tokens: int | None = Field(None, ge=1)
-    tiktoken_encoding: str | None = None
     redis_url: RedisUrl | None = None  # optional: redis_rate_limiter
 
-    vector_store_url: SecretStr = SecretStr(STORE_URL)
-    embedding_model: str | None = None
-    embedding_max_concurrency: int = Field(4, ge=1)
-    ingestion_concurrency: int = Field(2, ge=1)
+    vector_store_url: SecretStr = SecretStr(STORE_URL)  # optional: vector_store
+    database_url: SecretStr = SecretStr(DATABASE_URL)  # optional: vector_store
+    embedding_model: str | None = None  # optional: vector_store
+    embedding_max_concurrency: int = Field(4, ge=1)  # optional: vector_store
+    ingestion_concurrency: int = Field(2, ge=1)  # optional: vector_store
     broker_url: BrokerUrl = SecretStr("amqp://guest:guest@localhost/")  # optional: job_queue
     serppost_api_key: ApiKey = SecretStr("")  # optional: ingestion_client
     serppost_base_url: HttpUrl = "https://serppost.com"  # optional: ingestion_client
@@ -157,20 +155,6 @@ class Settings(BaseSettings):
     def _parse_terms(cls, value: object) -> object:
         return dict(map(parse_terms, _parts(value))) if isinstance(value, str) else value
 
-    @field_validator("vector_store_url")
-    @classmethod
-    def _is_store_url(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(STORE_SCHEME):
-            raise ValueError(f"should be like {STORE_URL}")
-        return value
-
-    @field_validator("tiktoken_encoding")
-    @classmethod
-    def _tiktoken_is_installed(cls, value: str | None) -> str | None:
-        if value is not None and find_spec("tiktoken") is None:
-            raise ValueError("tiktoken is not installed: uv sync --extra tiktoken")
-        return value
-
     @model_validator(mode="after")
     def _keys_are_there(self) -> Self:
         needs_key = {
@@ -178,8 +162,8 @@ class Settings(BaseSettings):
             "anthropic": (self.anthropic_base_url == ANTHROPIC_URL, self.anthropic_api_key),
         }
         wanted = {name: f"LLM_PROVIDER={name}" for name in self.llm_provider}
-        if self.embedding_model:
-            wanted.setdefault("openai", f"EMBEDDING_MODEL={self.embedding_model}")
+        if self.embedding_model:  # optional: vector_store
+            wanted.setdefault("openai", "EMBEDDING_MODEL")  # optional: vector_store
         for provider, setting in wanted.items():
             at_the_vendor, key = needs_key.get(provider, (False, None))
             if at_the_vendor and not (key and key.get_secret_value()):

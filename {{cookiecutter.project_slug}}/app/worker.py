@@ -1,55 +1,49 @@
-"""Work on documents in a process of its own: `python -m app.worker`, or `make worker`.
+"""Process documents in a process of its own: `python -m app.worker`, or `make worker`.
 
-Any number may run. Each also queues again what the store has as unfinished, once nothing waits on
-the broker: the job of that is lost. On SIGTERM it takes no more, finishes what it has, and ends.
+Any number may run. Each takes documents from the broker, and also those in the catalogue that are
+overdue: retries, documents of workers that died, and documents whose message was lost.
 """
 
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from app.documents.resuming import resuming
-from app.documents.work import DocumentWork
-from app.jobs.celery import CeleryQueue  # optional: job_queue=celery
-from app.jobs.celery_worker import run_celery_worker  # optional: job_queue=celery
-from app.jobs.rabbitmq import RabbitMQQueue
-from app.jobs.taskiq import TaskiqQueue  # optional: job_queue=taskiq
-from app.jobs.taskiq_worker import run_taskiq_worker  # optional: job_queue=taskiq
+from app.documents.celery import run_celery_worker  # optional: job_queue=celery
+from app.documents.pipeline import Pipeline
+from app.documents.publishing import OpenPipeline
+from app.documents.taskiq import run_taskiq_worker  # optional: job_queue=taskiq
 from app.settings import Settings, load_settings
-from app.stores.protocol import StoreError
 from app.telemetry.logs import configure_logging
-from app.workshop import workshop_alone
+from app.wiring.documents import check_documents, open_documents_alone
 
-QueueKind = Callable[[str], RabbitMQQueue]
-"""Makes a queue of the broker's URL."""
+OVERDUE = 30.0
+"""Seconds after which a document that is due is processed without a message."""
+
+RUN: Callable[[str, OpenPipeline], None]
+RUN = run_celery_worker  # optional: job_queue=celery
+RUN = run_taskiq_worker  # optional: job_queue=taskiq
 
 
 @asynccontextmanager
-async def open_work(settings: Settings) -> AsyncIterator[DocumentWork]:
-    """Open what a worker process needs for its jobs."""
-    kind: QueueKind
-    kind = CeleryQueue  # optional: job_queue=celery
-    kind = TaskiqQueue  # optional: job_queue=taskiq
-    async with (
-        workshop_alone(settings) as workshop,
-        kind(settings.broker_url.get_secret_value()) as jobs,
-        resuming(workshop.store, jobs),
-    ):
-        yield workshop.work
+async def open_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
+    """Open the documents side, and process what is overdue."""
+    async with open_documents_alone(settings) as documents:
+        documents.pipeline.start(overdue=OVERDUE)
+        yield documents.pipeline
 
 
 def main() -> None:
-    """Run until told to stop."""
+    """Run until SIGTERM.
+
+    What keeps the worker from starting is one line that names the variable, and 1.
+    """
     settings = load_settings()
     configure_logging(settings.log_level)
-    broker = settings.broker_url.get_secret_value()
-    run = run_celery_worker  # optional: job_queue=celery
-    run = run_taskiq_worker  # optional: job_queue=taskiq
-    try:
-        run(broker, partial(open_work, settings), concurrency=settings.ingestion_concurrency)
-    except StoreError as error:
-        sys.exit(f"VECTOR_STORE_URL: {error}")
+    check_documents(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the tool handles it
+    RUN(settings.broker_url.get_secret_value(), partial(open_pipeline, settings))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from app.settings import Settings
-from tests.stores.databases import engine, open_store, server, store_address
+from tests.stores import databases  # optional: vector_store
 from tests.upstream import FakeUpstream
 
-__all__ = ["engine", "open_store", "server", "store_address"]
+engine, server = databases.engine, databases.server  # optional: vector_store
+open_store = databases.open_store  # optional: vector_store
+store_address = databases.store_address  # optional: vector_store
 
 # How long an example takes says how busy the machine is: 200 ms at most would be the default.
 settings.register_profile(
@@ -29,7 +31,9 @@ def nothing_blocks() -> Iterator[BlockBuster]:
     """Raise where the service blocks its event loop: sleep, file I/O, a blocking socket."""
     with blockbuster_ctx("app") as blockbuster:
         # Paths of source files in tracebacks: absolute already, so no system call is made.
-        blockbuster.functions["os.path.abspath"].can_block_in("structlog/tracebacks.py", "extract")
+        abspath = blockbuster.functions["os.path.abspath"]
+        abspath.can_block_in("structlog/tracebacks.py", "extract")
+        abspath.can_block_in("sqlite/pysqlite.py", "create_connect_args")  # optional: vector_store
         yield blockbuster
 
 

@@ -1,11 +1,6 @@
-"""A real RabbitMQ node of the tests' own: started once a run, told to stop, to stall, to come back.
+"""A RabbitMQ node for the tests, started once a run; a test may stop, stall and restart it.
 
-It lives in a directory of its own, listens on free ports of 127.0.0.1 only, has no plugins, and
-takes its epmd with it when it ends; root can run it as well as anybody. Each test takes queues of
-its own, by their name.
-
-With BROKER_URL_FOR_TESTS set, that broker is used instead; tests that would harm it are skipped.
-To use it, a conftest imports the fixtures `broker`, `broker_url` and `broker_node`.
+It has a directory and free ports of 127.0.0.1 to itself, and no plugins. Any user can run it.
 """
 
 import os
@@ -14,10 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,16 +21,16 @@ START_TIMEOUT = 120.0
 """Seconds; it takes 3 on an idle machine."""
 STOP_TIMEOUT = 60.0
 PORTS = range(20_000, 32_000)
-"""Below those that a system hands out to outgoing connections."""
+"""Below those of outgoing connections, or one could take the port while the node restarts."""
 SCRIPTS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", shutil.which("rabbitmq-server"))
 """Debian's own script first: the one on its PATH changes to another user."""
 NOT_INSTALLED = "RabbitMQ is not installed (apt-get install rabbitmq-server)"
 
 
 class RabbitMQNode:
-    """A node that can be stopped, killed, stalled and started again; its queues remain."""
+    """A node that can be stopped, stalled and started again; its durable queues remain."""
 
-    def __init__(self, script: Path, folder: Path) -> None:
+    def __init__(self, script: str, folder: Path) -> None:
         self._script = script
         self._folder = folder
         port, distribution_port, epmd_port = _free_ports(3)
@@ -61,57 +55,50 @@ class RabbitMQNode:
             "RABBITMQ_CONFIG_FILE": str(folder / "node.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "RUNNING_UNDER_SYSTEMD": "1",  # so that no shell stands between us and the node
+            "RUNNING_UNDER_SYSTEMD": "1",  # or the node would be a child of a shell
         }
 
     @contextmanager
     def running(self) -> Iterator["RabbitMQNode"]:
-        """Run it, and the name server that Erlang wants, until the block ends."""
-        epmd = self._spawn("epmd")
-        try:
+        """Run the node, and the name server that Erlang needs, until the block ends."""
+        with ExitStack() as stack:
+            stack.callback(_kill, self._spawn("epmd"))
             self.start()
+            stack.callback(lambda: _kill(self._process))
             yield self
-        finally:
-            self.kill()
-            _kill(epmd)
 
     def start(self) -> None:
-        """Start it and wait until it serves."""
-        self._process = self._spawn(str(self._script))
-        _wait_until(self._serves, START_TIMEOUT)
-
-    def stop(self) -> None:
-        """Let it end in good order."""
-        self._process.terminate()
-        self._process.wait(STOP_TIMEOUT)
-
-    def kill(self) -> None:
-        """End it at once, stalled or not."""
-        _kill(self._process)
+        """Start the node and wait until it serves."""
+        self._process = self._spawn(self._script)
+        deadline = time.monotonic() + START_TIMEOUT
+        while "Server startup complete" not in (output := self._output(self._script).read_text()):
+            assert self._process.poll() is None, f"RabbitMQ ended: {output}"
+            assert time.monotonic() < deadline, f"RabbitMQ did not start: {output}"
+            time.sleep(0.05)
 
     @contextmanager
-    def stalled(self) -> Iterator[None]:
-        """Let it hear and say nothing, with its connections open, until the block ends."""
+    def stopped(self) -> Iterator[None]:
+        """Shut the node down until the block ends."""
+        self._process.terminate()
+        self._process.wait(STOP_TIMEOUT)
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Stop the node's threads until the block ends; its connections stay open."""
         self._process.send_signal(signal.SIGSTOP)
-        os.waitpid(self._process.pid, os.WUNTRACED)  # until all its threads have stopped
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all of them have stopped
         try:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def control(self, *command: str) -> None:
-        """Run rabbitmqctl."""
-        subprocess.run(  # noqa: S603 -- of the installation that is tested with
-            [self._script.with_name("rabbitmqctl"), *command],
-            env=self._environment,
-            capture_output=True,
-            timeout=START_TIMEOUT,
-            check=True,
-        )
-
     def _spawn(self, program: str) -> subprocess.Popen[bytes]:
         with self._output(program).open("wb") as output:
-            return subprocess.Popen(  # noqa: S603 -- of the installation that is tested with
+            return subprocess.Popen(  # noqa: S603 -- the installed RabbitMQ
                 [program],
                 env=self._environment,
                 cwd=self._folder,
@@ -124,24 +111,11 @@ class RabbitMQNode:
     def _output(self, program: str) -> Path:
         return self._folder / f"{Path(program).name}.output"
 
-    def _serves(self) -> bool:
-        output = self._output(str(self._script)).read_text("utf-8", "replace")
-        if self._process.poll() is not None:
-            raise AssertionError(f"RabbitMQ ended: {output}")
-        return "Server startup complete" in output
-
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(STOP_TIMEOUT)
-
-
-def _wait_until(condition: Callable[[], bool], timeout: float) -> None:
-    ends_at = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < ends_at, f"not within {timeout:g} s"
-        time.sleep(0.05)
 
 
 def _free_ports(number: int) -> list[int]:
@@ -154,38 +128,18 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def _installed() -> Path:
+def _installed() -> str:
     for script in SCRIPTS:
         if script is not None and Path(script).exists():
-            return Path(script)
+            return script
     if "CI" in os.environ:
         pytest.fail(NOT_INSTALLED)
     pytest.skip(NOT_INSTALLED)
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[RabbitMQNode | str]:
-    """Return this run's node, or the URL of the broker that was given."""
-    if url := os.environ.get("BROKER_URL_FOR_TESTS"):
-        yield url
-        return
-    folder = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
-    try:
-        with RabbitMQNode(_installed(), folder).running() as node:
-            yield node
-    finally:
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def broker_url(broker: RabbitMQNode | str) -> str:
-    """Return the URL of a broker that runs."""
-    return broker if isinstance(broker, str) else broker.url
-
-
-@pytest.fixture
-def broker_node(broker: RabbitMQNode | str) -> RabbitMQNode:
-    """Return a node that the test may stop, kill and stall, if it starts it again."""
-    if isinstance(broker, str):
-        pytest.skip("this would harm the broker of BROKER_URL_FOR_TESTS")
-    return broker
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    """Run a node; a test that stops it starts it again."""
+    node = RabbitMQNode(_installed(), tmp_path_factory.mktemp("rabbitmq"))
+    with node.running():
+        yield node

@@ -177,7 +177,8 @@ async def serve(**values: Any) -> AsyncIterator[RunningService]:
     """Run the service with these settings on a port of its own; stop it on leaving."""
     pace = {"echo_first_token_delay": 0, "echo_token_interval": 0}
     with TemporaryDirectory() as folder:
-        store = {"vector_store_url": STORE.format(folder=folder)}
+        store = dict[str, str]()
+        store = {"vector_store_url": STORE.format(folder=folder)}  # optional: vector_store
         settings = Settings(**{"_env_file": None, **pace, **store, **values})
         async with _running(settings) as service:
             yield service

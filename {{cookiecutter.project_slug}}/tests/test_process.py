@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
 from contextlib import AsyncExitStack
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.drain import SAME_STOP
-from tests.process import PYTHON, SERVE, SOURCE, ServiceProcess, run, start_service
+from tests.process import PYTHON, SERVE, ServiceProcess, run, start_service
 from tests.service import (
     COMPLETION,
     LOCALHOST,
@@ -69,16 +68,6 @@ async def test_address_where_it_cannot_listen(tmp_path: Path, host: str, workers
     assert (code, stdout) == (1, "")
     (line,) = stderr.splitlines()
     assert line.startswith(f"HOST={host} PORT={port}: ")
-
-
-async def test_tokenizer_that_cannot_be_had_ends_the_start(tmp_path: Path) -> None:
-    """A vocabulary that nobody has, or that cannot be downloaded, is one line too."""
-    fake = "def get_encoding(name): raise ValueError(f'Unknown encoding {name}.\\nPlugins: none')"
-    (tmp_path / "tiktoken.py").write_text(fake)
-    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{SOURCE}", "TIKTOKEN_ENCODING": "foo"}
-    code, stdout, stderr = await run(tmp_path, *SERVE, **path)
-    assert (code, stdout) == (1, "")
-    assert stderr == "TIKTOKEN_ENCODING=foo: Unknown encoding foo.\n"
 
 
 async def test_importing_does_no_work(tmp_path: Path) -> None:

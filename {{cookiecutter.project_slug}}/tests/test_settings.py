@@ -44,7 +44,6 @@ BAD_VALUES = [
     ("ANTHROPIC_API_KEY", "sk-ü"),
     ("BROKER_URL", "redis://localhost"),  # optional: job_queue
     ("BROKER_URL", "amqp://localhost:port/"),  # optional: job_queue
-    ("VECTOR_STORE_URL", "mysql://localhost/documents"),
     ("RETRIEVAL_TIMEOUT", "0"),
     ("EMBEDDING_MODEL", "text-embedding-3-small"),  # at the vendor's, without a key
     ("PORT", "80\n80"),

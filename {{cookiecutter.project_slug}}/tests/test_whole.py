@@ -1,7 +1,5 @@
-"""The whole service on its embedded parts: a document goes in, and an answer cites it."""
+"""The whole service on its own store: what is resumed, and what keeps it from starting."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,72 +7,48 @@ import pytest
 from app.documents.submission import Submission
 from app.embeddings.hashing import HashingEmbedder
 from app.settings import Settings
-from app.stores.protocol import DocumentStore
-from app.workshop import build_store
+from app.wiring.documents import build_catalogue
+from tests.documents.parts import until_ready
 from tests.process import SERVE, run
-from tests.service import RunningService, serve
-from tests.stores.contract import LONG, Engine, passages, store_passages
+from tests.service import serve
 from tests.stores.databases import on_its_own_store
 
-TEXT = "# Zebras\n\nA zebra has black and white stripes."
-
-
 pytestmark = on_its_own_store
+TEXT = Submission.text("# Zebras\n\nA zebra has black and white stripes.")
 
 
-@pytest.fixture
-async def store(store_address: str) -> AsyncIterator[DocumentStore]:
-    """Provide the service's store, opened beside it."""
-    settings = Settings(_env_file=None, vector_store_url=store_address)  # type: ignore[call-arg, arg-type]
-    async with build_store(settings, HashingEmbedder.model) as store:
-        yield store
+def settings_of(store_address: str, **values: object) -> Settings:
+    """Return settings with this store."""
+    return Settings(**{"_env_file": None, "vector_store_url": store_address, **values})  # type: ignore[arg-type]
 
 
-async def ready(service: RunningService, document_id: str) -> None:
-    """Wait until a document can be found."""
-    async with asyncio.timeout(LONG):
-        state = None
-        while state != "ready":
-            await asyncio.sleep(0.01)
-            state = (await service.client.get(f"/documents/{document_id}")).json()["state"]
+async def test_unfinished_documents_are_resumed(store_address: str) -> None:
+    """The service processes what another process queued, or left unfinished."""
+    async with build_catalogue(settings_of(store_address)) as catalogue:
+        document, _ = await catalogue.submit(TEXT)
+        claimed = await catalogue.claim(fetched=True)
+        assert claimed is not None
+        await catalogue.release(claimed)
+        async with serve(vector_store_url=store_address) as service:
+            await service.services.retrieval.documents.pipeline.process(document.id)
+            await until_ready(catalogue, [document.id])
 
 
-async def test_document_is_cited(store_address: str) -> None:
-    """A text is split, embedded and stored in the background, and then found."""
-    async with serve(vector_store_url=store_address) as service:
-        answer = await service.client.post("/documents", json={"text": TEXT})
-        await ready(service, answer.json()["id"])
-        events = await service.chat(
-            messages=[{"role": "user", "content": "Which stripes has a zebra?"}], retrieve=True
-        )
-    assert events[0].data["sources"][0]["title"] == "Zebras"
-    assert "[1]" in "".join(event.data["text"] for event in events if event.name == "token")
-
-
-async def test_unfinished_documents_are_resumed(store: DocumentStore, store_address: str) -> None:
-    """What a process that died had not finished, the next one does."""
-    submission = Submission.text(TEXT)
-    document = submission.document
-    await store.submit(document, submission.content.pack())
-    await store.begin(document.id)
-    async with serve(vector_store_url=store_address) as service:
-        await ready(service, document.id)
-
-
-async def test_another_model_does_not_start(
-    store: DocumentStore, store_address: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({"EMBEDDING_MODEL": "model-of-now", "OPENAI_API_KEY": "sk"}, HashingEmbedder.model),
+        ({"VECTOR_STORE_URL": "nonsense"}, "VECTOR_STORE_URL"),
+        ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL"),
+    ],
+    ids=["another model", "bad store", "bad database"],
+)
+async def test_does_not_start(
+    store_address: str, tmp_path: Path, variables: dict[str, str], names: str
 ) -> None:
-    """A store that another embedding model has filled ends the start with one clear line."""
-    await store_passages(store, "d", passages("text"))
-    model = {"EMBEDDING_MODEL": "model-of-now", "OPENAI_API_KEY": "sk"}
-    code, _, said = await run(tmp_path, *SERVE, VECTOR_STORE_URL=store_address, **model)
-    assert (code, len(said.splitlines())) == (1, 1), said
-    assert "model-of-now" in said
-    assert HashingEmbedder.model in said
-
-
-async def test_bad_address_does_not_start(engine: Engine, tmp_path: Path) -> None:
-    """An address at which there can be no store ends the start with one clear line."""
-    code, _, said = await run(tmp_path, *SERVE, VECTOR_STORE_URL=engine.BAD_ADDRESS)
-    assert (code, len(said.splitlines())) == (1, 1), said
-    assert "VECTOR_STORE_URL" in said
+    """Documents of another embedding model or a bad address end the start with one clear line."""
+    async with build_catalogue(settings_of(store_address)) as catalogue:
+        await catalogue.submit(TEXT)
+    code, _, error = await run(tmp_path, *SERVE, **{"VECTOR_STORE_URL": store_address, **variables})
+    assert (code, len(error.splitlines())) == (1, 1), error
+    assert names in error

@@ -21,10 +21,10 @@ from app.concurrency.limiter import Turn
 from app.lifespan import Services
 from app.limits import TIER
 from app.llm.protocol import ChunkStream, JSONObject, usage_of
-from app.ratelimit.estimate import estimate_text
+from app.ratelimit.estimate import estimate_embeddings, estimate_text, estimate_tokens
 from app.ratelimit.header_fields import rate_limit_fields
-from app.retrieval.budget import fit
-from app.retrieval.protocol import Retrieved
+from app.retrieval.base import Retrieved
+from app.retrieval.prompt import fit
 from app.streaming.relay import Relay
 
 
@@ -50,7 +50,7 @@ class Admission:
         """
         self.services.limits.limiter.check(self._budgets)
         self._expected.enter_context(self.services.limiter.expecting(self._client.name))
-        retrieved = await self.services.knowledge.retriever.retrieve(question)
+        retrieved = await self.services.retrieval.retriever.retrieve(question)
         settings = self.services.settings
         best = retrieved.found[: settings.retrieval_passages]
         found = fit(best, budget=settings.retrieval_tokens, estimate=estimate_text)
@@ -91,7 +91,7 @@ class Admission:
         if any(budget.unit == "tokens" for budget in self._budgets):
             request = with_output_limit(request, self.services.settings.llm_max_tokens)
         reservation = await self.services.limits.limiter.reserve(
-            self._budgets, tokens=await self.services.estimate(request)
+            self._budgets, tokens=_estimate(request)
         )
         own = [standing for standing in reservation.standings if standing.budget.key != TIER]
         self.headers = rate_limit_fields(own)
@@ -107,6 +107,13 @@ class Admission:
     async def release(self) -> None:
         """Give back the stream and the slot: the answer is whole, only its reader is left."""
         await self._held.aclose()
+
+
+def _estimate(request: JSONObject) -> int:
+    """Return the most tokens that a chat or an embeddings request may cost."""
+    if "messages" in request:
+        return estimate_tokens(request, default_max_tokens=0)
+    return estimate_embeddings(request)
 
 
 async def admit(services: ServicesDep, client: ClientDep) -> AsyncIterator[Admission]:

@@ -15,22 +15,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.api.page_body import PagesOffError  # optional: ingestion_client
 from app.concurrency.limiter import LimiterError
 from app.drain import DrainingError
-from app.errors import (
-    DOMAIN_ERRORS,
-    UnauthorizedError,
-    UnknownDocumentError,
-    describe,
-    log_fields,
-)
-from app.jobs.protocol import JobQueueError
+from app.errors import InvalidRequestError, ServiceError, UnauthorizedError
 from app.llm import protocol as llm
 from app.ratelimit.header_fields import rate_limit_fields
 from app.ratelimit.protocol import CostAboveLimit, RateLimited, RateLimitError
-from app.retrieval.protocol import RetrievalError
-from app.stores.protocol import StoreError
+from app.streaming.describe import DOMAIN_ERRORS, describe, log_fields
 from app.streaming.openai_events import error_body
 from app.telemetry.access import REQUEST_ID
 
@@ -43,11 +34,8 @@ STATUSES: dict[type[Exception], int] = {
     RateLimitError: status.HTTP_429_TOO_MANY_REQUESTS,
     LimiterError: status.HTTP_503_SERVICE_UNAVAILABLE,
     DrainingError: status.HTTP_503_SERVICE_UNAVAILABLE,
-    PagesOffError: status.HTTP_422_UNPROCESSABLE_CONTENT,  # optional: ingestion_client
-    UnknownDocumentError: status.HTTP_404_NOT_FOUND,
-    JobQueueError: status.HTTP_503_SERVICE_UNAVAILABLE,
-    RetrievalError: status.HTTP_503_SERVICE_UNAVAILABLE,
-    StoreError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    InvalidRequestError: status.HTTP_422_UNPROCESSABLE_CONTENT,
+    ServiceError: status.HTTP_503_SERVICE_UNAVAILABLE,
     llm.ProviderRateLimitedError: status.HTTP_429_TOO_MANY_REQUESTS,
     llm.ProviderOverloadedError: status.HTTP_503_SERVICE_UNAVAILABLE,
     llm.ProviderTimeoutError: status.HTTP_504_GATEWAY_TIMEOUT,
@@ -97,7 +85,9 @@ async def _invalid(_: Request, error: RequestValidationError) -> Response:
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"][1:])  # the first is "body"
     said = problem["msg"].removeprefix("Value error, ")
-    if field.isdecimal():  # the offset in a body that is no JSON
+    if (
+        problem["type"] == "json_invalid" and field.isdecimal()
+    ):  # the offset at which the JSON is invalid
         field, said = "", f"{said}: {problem['ctx']['error']}"
     message = f"{field}: {said}" if field else said
     told = {"type": "invalid_request", "message": message, "param": field or None}

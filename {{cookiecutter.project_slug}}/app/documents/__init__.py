@@ -1,1 +1,1 @@
-"""Documents on their way from a client into the store, where answers find them."""
+"""Documents: accepted, queued in a catalogue, read, embedded and stored."""

@@ -16,14 +16,12 @@ library and JSON files, it is too high (+) or too low (-) by:
     JSON                      -6 %         -7 %
 
 Dense text has more tokens than guessed: hexadecimal 2.3 times as many, base64 2.9 times.
-`python -m tests.ratelimit.measure_estimate english='docs/*.txt' code='app/**/*.py'` measures
-texts of your own; `exact_estimate` counts with a real tokenizer.
 
 Needs: the standard library.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 ASCII_PER_TOKEN = 4
@@ -47,7 +45,6 @@ def estimate_tokens(
     request: Mapping[str, Any],
     *,
     default_max_tokens: int,
-    count: Callable[[str], int] = estimate_text,
 ) -> int:
     """Return the most tokens that a chat request in OpenAI's format may cost.
 
@@ -55,32 +52,45 @@ def estimate_tokens(
     """
     allowed = request.get("max_completion_tokens") or request.get("max_tokens")
     answers = request.get("n") or 1
-    return estimate_prompt(request, count) + (allowed or default_max_tokens) * answers
+    return estimate_prompt(request) + (allowed or default_max_tokens) * answers
 
 
-def estimate_prompt(request: Mapping[str, Any], count: Callable[[str], int] = estimate_text) -> int:
+def estimate_embeddings(request: Mapping[str, Any]) -> int:
+    """Return the tokens of an embeddings request in OpenAI's format."""
+    texts = request.get("input")
+    return sum(map(_input, texts)) if isinstance(texts, list) else _input(texts)
+
+
+def estimate_prompt(request: Mapping[str, Any]) -> int:
     """Return the tokens of the messages, tools and schemas of a chat request."""
     total = PER_ANSWER
     for message in request.get("messages") or ():
         rest = {key: part for key, part in message.items() if key not in {"role", "content"}}
-        total += PER_MESSAGE + _content(message.get("content"), count) + _data(rest, count)
+        total += PER_MESSAGE + _content(message.get("content")) + _data(rest)
     wanted = {
         key: request[key] for key in ("tools", "functions", "response_format") if key in request
     }
-    return total + _data(wanted, count)
+    return total + _data(wanted)
 
 
-def _content(content: object, count: Callable[[str], int]) -> int:
+def _input(text: object) -> int:
+    """Estimate one input: a text, a list of tokens, or one token of a list."""
+    if isinstance(text, str):
+        return estimate_text(text)
+    return len(text) if isinstance(text, list) else 1
+
+
+def _content(content: object) -> int:
     if isinstance(content, str):
-        return count(content)
+        return estimate_text(content)
     parts = content if isinstance(content, list) else []
-    return sum(_part(part, count) for part in parts)
+    return sum(map(_part, parts))
 
 
-def _part(part: object, count: Callable[[str], int]) -> int:
+def _part(part: object) -> int:
     text = part.get("text") if isinstance(part, dict) else part
-    return count(text) if isinstance(text, str) else PER_ATTACHMENT
+    return estimate_text(text) if isinstance(text, str) else PER_ATTACHMENT
 
 
-def _data(data: Mapping[str, Any], count: Callable[[str], int]) -> int:
-    return count(json.dumps(data, ensure_ascii=False)) if data else 0
+def _data(data: Mapping[str, Any]) -> int:
+    return estimate_text(json.dumps(data, ensure_ascii=False)) if data else 0

@@ -1,1 +1,1 @@
-"""Finding what an answer should know: sources asked side by side, fused, cited."""
+"""Finding what an answer should know: sources searched together, fused, and cited."""

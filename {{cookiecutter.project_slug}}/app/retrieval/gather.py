@@ -1,38 +1,30 @@
-"""Ask all sources at once, and make do with those that answer in time.
+"""Search all sources at once, and answer from those that respond in time.
 
-Guarantees of `retrieve`:
+    async with Retriever(sources, timeout=3.0, limit=5) as retriever:
+        retrieved = await retriever.retrieve("Why is the sky blue?")
 
-- It takes as long as the slowest source, never the sum; and no longer than `timeout`, plus GRACE
-  for cancelled searches to end. What was found by then is used.
-- A source that fails or is late is Degraded, and the others go on. Its reason is a word or two for
-  the public: the exception, whose message may hold secrets, goes to `on_degraded` alone.
-- A required source that fails or is late raises RequiredSourceError, and a cancellation
-  raises CancelledError, as soon as all searches have ended; they are cancelled at once.
-- A search that does not end when it is cancelled holds nobody up: see `searches.py`.
-- No ExceptionGroup is raised. KeyboardInterrupt and SystemExit in a source pass through.
+Guarantees: `retrieve` takes as long as the slowest source, and at most `timeout` plus GRACE. A
+source that fails or is late is reported as Degraded; its exception, whose message may hold
+secrets, goes to `on_degraded` alone. A cancellation cancels all searches at once.
 
-Needs: `fuse.py`, `searches.py` and `protocol.py` beside it.
+Needs: `base.py` and `fuse.py` beside it.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Self
 
+from .base import Degraded, Found, Retrieved, Source
 from .fuse import fuse
-from .protocol import Degraded, Found, RequiredSourceError, Retrieved, Source
-from .searches import Searches
 
-TIMED_OUT = "timed out"
-FAILED = "failed"
+GRACE = 0.5  # seconds that a cancelled search may hold the request while it cleans up
 
 
 class Retriever:
-    """Asks `sources`, for `limit` texts each, within `timeout` seconds in all.
+    """Searches `sources` for `limit` passages each, within `timeout` seconds.
 
-    Where two sources found equally good texts the earlier source comes first. `on_degraded` is
-    told the name of a source that the answer goes without, and the exception, for logs and metrics.
-    Use it as a context manager, open for as long as questions come.
+    Searches run as tasks of the retriever, so that none holds its request by ignoring its
+    cancellation; closing waits for such a search.
     """
 
     def __init__(
@@ -44,56 +36,54 @@ class Retriever:
         on_degraded: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self._sources = tuple(sources)
-        self._timeout = timeout
-        self._limit = limit
+        self._timeout, self._limit = timeout, limit
         self._on_degraded = on_degraded
-        self._searches = Searches()
+        self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        await self._searches.__aenter__()
+        await self._tasks.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._searches.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.__aexit__(None, None, None)  # it would wrap an error of the block
 
     async def retrieve(self, question: str) -> Retrieved:
-        """Return what the sources found, fused, and which are missing; or RequiredSourceError."""
+        """Return what the sources found in time, fused, and which sources are missing."""
+        found: list[Sequence[Found]] = []
+        degraded: list[Degraded] = []
+        for source, outcome in zip(self._sources, await self._search(question), strict=True):
+            if isinstance(outcome, Exception):
+                if self._on_degraded is not None:
+                    self._on_degraded(source.name, outcome)
+                reason = "timed out" if isinstance(outcome, TimeoutError) else "failed"
+                degraded.append(Degraded(source.name, reason))
+            else:
+                found.append(outcome)
+        return Retrieved(tuple(fuse(found)), tuple(degraded))
+
+    async def _search(self, question: str) -> list[Sequence[Found] | Exception]:
+        searches = [self._tasks.create_task(self._run(one, question)) for one in self._sources]
+        late = set(searches)
         try:
-            async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(self._ask(source, question)) for source in self._sources]
-        except BaseExceptionGroup as failures:
-            failure = failures.exceptions[0]
-        else:
-            answers = [task.result() for task in asked]
-            found = [answer for answer in answers if not isinstance(answer, Degraded)]
-            missing = [answer for answer in answers if isinstance(answer, Degraded)]
-            return Retrieved(tuple(fuse(found)), tuple(missing))
-        try:
-            raise failure  # out here, where the group is not its context
+            if searches:
+                _, late = await asyncio.wait(searches, timeout=self._timeout)
         finally:
-            del failure  # which refers to this frame
+            for search in late:
+                search.cancel()
+            if late:
+                await asyncio.wait(late, timeout=GRACE)
+        too_late = TimeoutError(f"no answer within {self._timeout:g} s")
+        return [too_late if search in late else _result(search) for search in searches]
 
-    async def _ask(self, source: Source, question: str) -> Sequence[Found] | Degraded:
-        own = self._timeout if source.timeout is None else source.timeout
-        within = min(own, self._timeout)
-        outcome = await self._searches.run(source, question, limit=self._limit, within=within)
-        if not isinstance(outcome, Exception):
-            return outcome
-        reason = TIMED_OUT if isinstance(outcome, TimeoutError) else FAILED
-        if source.required:
-            message = f"the required source {source.name!r} {reason} (its deadline is {within:g} s)"
-            raise RequiredSourceError(message, retry_after=_retry_after(outcome)) from outcome
-        if self._on_degraded is not None:
-            self._on_degraded(source.name, outcome)
-        return Degraded(source.name, reason)
+    async def _run(self, source: Source, question: str) -> Sequence[Found] | Exception:
+        """Search; return an error, because raising it would cancel the other tasks."""
+        try:
+            return list(await source.search(question, limit=self._limit))[: self._limit]
+        except Exception as error:  # noqa: BLE001 -- a source may fail in any way
+            return error
 
 
-def _retry_after(error: Exception) -> float | None:
-    """Pass on when trying again makes sense, in seconds, if the source's error says so."""
-    said = getattr(error, "retry_after", None)
-    return said if isinstance(said, int | float) else None
+def _result(search: asyncio.Task[Sequence[Found] | Exception]) -> Sequence[Found] | Exception:
+    if search.cancelled():
+        return RuntimeError("the source cancelled its search")
+    return search.result()

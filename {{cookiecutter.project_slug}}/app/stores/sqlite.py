@@ -1,115 +1,179 @@
-"""A store in one SQLite file: nothing to install, nothing to run beside the service.
+"""Passages in one SQLite file: nothing to install, nothing to run beside the service.
 
-Search is hybrid: exact over the vectors, which are held in memory, and by words with FTS5. Any
-number of processes on one machine may use the file at the same time (its WAL mode needs a local
-disk, no network file system); each holds the vectors in memory once it has searched.
-
-Needs `protocol`, `storable`, `fusing`, `words`, `sqlite_connections`, `sqlite_documents`,
-`sqlite_matrix`, `sqlite_schema`, `sqlite_search` and `sqlite_words` beside it, NumPy, and a Python
-whose SQLite has FTS5; no extension is loaded.
+Search by vectors is exact and in memory: 2 KB a passage of 512 dimensions in each process that
+searches, so meant for up to about 50,000 passages. Search by words uses FTS5. Changes are atomic;
+a cancelled one is committed or rolled back before the cancellation goes on. Any number of
+processes on one machine may use the file (its WAL mode needs a local disk). Needs NumPy.
 """
 
-from collections.abc import Sequence
-from functools import partial
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from threading import Lock
+from typing import Self, TypeVar
 
-from . import sqlite_documents as documents
-from .protocol import Document, Hit, Passage, Vector
-from .sqlite_connections import Connections, database_file
-from .sqlite_matrix import Matrix
-from .sqlite_schema import count, set_up
-from .sqlite_search import search
+import numpy as np
+
+from .base import Hit, Passage, Source, StoreUnavailableError, Vector
+from .ranking import CANDIDATES, fuse, question_words, storable, words
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0
+"""Seconds for which a change waits for those of other processes."""
+MAX_BLOCKS = 256
+CHANGE = "BEGIN IMMEDIATE"
+TABLES = """
+CREATE TABLE IF NOT EXISTS passages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, document_id TEXT NOT NULL,
+    title TEXT NOT NULL, url TEXT, vector BLOB NOT NULL, text TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS passages_by_document ON passages (document_id);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text, tokenize = 'porter unicode61');
+"""
 
 
 class SqliteStore:
-    """A DocumentStore in a file, which is made if need be, with its folder.
+    """A PassageStore in the file of `sqlite:///relative.db` or `sqlite:////absolute.db`."""
 
-    `address`: sqlite:///relative.db, sqlite:////absolute/path.db or a Path; else ValueError.
-    `model`: the name of the embedding model whose vectors it holds.
-    `busy_timeout`: seconds for which a change waits for those of other processes.
-    """
-
-    def __init__(
-        self, address: str | Path, *, model: str, busy_timeout: float = BUSY_TIMEOUT
-    ) -> None:
-        self._model = model
-        self._matrix = Matrix()
-        self._connections = Connections(database_file(address), busy_timeout=busy_timeout)
+    def __init__(self, address: str) -> None:
+        path = address.removeprefix("sqlite:///")
+        if path in {address, "", ":memory:"} or set(path) & set("?#\0"):
+            raise ValueError("Not a SQLite file: use sqlite:///relative.db or sqlite:////full.db")
+        self._path = Path(path)
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="sqlite")
+        self._writing = asyncio.Lock()
+        self._matrix = _Matrix()
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._connections.write(partial(set_up, model=self._model))
-        except BaseException:
-            await self._connections.close()
-            raise
+        await self._run(_set_up, begin="")
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._connections.close()
+    async def __aexit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False)
 
-    async def submit(self, document: Document, content: bytes) -> None:
-        """Queue a document in place of an earlier revision, whose passages stay for now."""
-        await self._connections.write(partial(documents.submit, document=document, content=content))
+    async def replace(self, source: Source, passages: Sequence[Passage]) -> None:
+        """See `PassageStore.replace`; a search sees the old passages or the new ones."""
 
-    async def document(self, document_id: str) -> Document | None:
-        """Return a document; None if there is no such one."""
-        return await self._connections.read(partial(documents.read, document_id=document_id))
+        def work(db: sqlite3.Connection) -> None:
+            ids = "SELECT id FROM passages WHERE document_id = ?"
+            db.execute(f"DELETE FROM words WHERE rowid IN ({ids})", (source.id,))  # noqa: S608
+            db.execute("DELETE FROM passages WHERE document_id = ?", (source.id,))
+            for passage in passages:
+                vector = np.asarray(passage.vector, np.float32).tobytes()
+                id_ = db.execute(
+                    "INSERT INTO passages (document_id, title, url, vector, text) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (source.id, source.title, source.url, vector, passage.text),
+                ).lastrowid
+                indexed = " ".join(words(passage.text))
+                db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (id_, indexed))
 
-    async def begin(self, document_id: str) -> tuple[Document, bytes] | None:
-        """Return a document to work on and its content; None if there is nothing to do."""
-        return await self._connections.write(partial(documents.begin, document_id=document_id))
-
-    async def upsert(
-        self, document_id: str, revision: str, passages: Sequence[Passage], *, title: str = ""
-    ) -> bool:
-        """Replace the document's passages; False if the revision is no longer its own."""
-        return await self._connections.write(
-            partial(
-                documents.upsert,
-                model=self._model,
-                document_id=document_id,
-                revision=revision,
-                passages=passages,
-                title=title,
-            )
-        )
-
-    async def fail(self, document_id: str, revision: str, error: str) -> None:
-        """Give up on this revision, unless it is stored already."""
-        await self._connections.write(
-            partial(documents.fail, document_id=document_id, revision=revision, error=error)
-        )
+        async with self._writing:
+            await self._run(work, CHANGE)
 
     async def search(self, text: str, vector: Vector, *, limit: int) -> list[Hit]:
-        """Find passages by the vector and by the words of the text, best first."""
-        return await self._connections.read(
-            partial(
-                search,
-                matrix=self._matrix,
-                model=self._model,
-                text=text,
-                vector=vector,
-                limit=limit,
+        """See `PassageStore.search`."""
+
+        def work(db: sqlite3.Connection) -> list[Hit]:
+            candidates = max(CANDIDATES, limit)
+            near = self._matrix.nearest(db, vector, candidates)
+            best = fuse(near, _by_words(db, text, candidates))[:limit]
+            rows = db.execute(
+                "SELECT document_id, text, title, url FROM json_each(?) "
+                "JOIN passages ON passages.id = value ORDER BY key",
+                (json.dumps(best),),
             )
+            return [Hit(*row) for row in rows]
+
+        return await self._run(work)
+
+    async def delete(self, document_id: str) -> None:
+        """See `PassageStore.delete`."""
+        await self.replace(Source(document_id, ""), [])
+
+    async def count(self, document_id: str | None = None) -> int:
+        """See `PassageStore.count`."""
+        query = "SELECT count(*) FROM passages WHERE ?1 IS NULL OR document_id = ?1"
+        id_ = document_id and storable(document_id)
+        return await self._run(lambda db: _number(db, query, id_))
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN") -> T:
+        """Run a function in a thread, in a transaction; a change to its end, even if cancelled."""
+
+        def run() -> T:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None)
+            with closing(db), db:
+                db.execute(begin)
+                return work(db)
+
+        future = asyncio.get_running_loop().run_in_executor(self._threads, run)
+        try:
+            return await asyncio.shield(future)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailableError.from_error(f"SQLite, {self._path}", error) from error
+        finally:
+            while begin == CHANGE and not future.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+
+
+class _Matrix:
+    """The vectors in memory; each search appends the new ones, as ids only grow."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._state: tuple[int, ...] = ()
+        self._ids, self._living = np.empty(0, np.int64), np.empty(0, np.bool_)
+        self._blocks: list[Vector] = []
+
+    def nearest(self, db: sqlite3.Connection, vector: Vector, limit: int) -> list[int]:
+        """Return the ids of the nearest passages, best first."""
+        with self._lock:  # around a transaction's first read, so that it sees no earlier state
+            rows = db.execute("SELECT count(*), max(id) FROM passages").fetchone()
+            state = (len(vector), *rows)
+            if state != self._state:
+                self._follow(db, len(vector))
+                self._state = state
+            ids, blocks, living = self._ids, self._blocks, self._living
+        # Not by `@`, which would take all cores.
+        scores = np.concatenate([np.vecdot(block, vector) for block in blocks] or [[]])
+        return [int(id_) for id_ in ids[living][np.argsort(-scores[living])[:limit]]]
+
+    def _follow(self, db: sqlite3.Connection, dimension: int) -> None:
+        other = any(block.shape[1] != dimension for block in self._blocks)
+        if other or len(self._blocks) > MAX_BLOCKS or 2 * self._living.sum() < len(self._ids):
+            self._ids, self._blocks = np.empty(0, np.int64), []
+        new = db.execute(
+            "SELECT id, vector FROM passages WHERE id > ? AND length(vector) = ? ORDER BY id",
+            (int(self._ids.max(initial=0)), 4 * dimension),
         )
+        while batch := new.fetchmany(4096):
+            ids, vectors = zip(*batch, strict=True)
+            block = np.frombuffer(b"".join(vectors), np.float32).reshape(len(ids), dimension)
+            self._ids, self._blocks = np.append(self._ids, ids), [*self._blocks, block]
+        self._living = np.isin(self._ids, [id_ for (id_,) in db.execute("SELECT id FROM passages")])
 
-    async def delete(self, document_id: str) -> bool:
-        """Remove the document and its passages; False if there was none."""
-        return await self._connections.write(partial(documents.delete, document_id=document_id))
 
-    async def unfinished(self) -> list[str]:
-        """List what is queued or processing, the oldest first."""
-        return await self._connections.read(documents.unfinished)
+def _set_up(db: sqlite3.Connection) -> None:
+    with suppress(sqlite3.OperationalError):  # another process is just doing it
+        db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(TABLES)
 
-    async def count(self) -> int:
-        """Count the passages."""
-        return await self._connections.read(count)
+
+def _by_words(db: sqlite3.Connection, question: str, limit: int) -> list[int]:
+    """Rank by the words that at most half of the passages have."""
+    most = _number(db, "SELECT count(*) FROM passages") / 2
+    having = "SELECT count(*) FROM words WHERE words MATCH ?"
+    terms = [f'"{word}"' for word in question_words(question)]
+    chosen = " OR ".join(term for term in terms if _number(db, having, term) <= most)
+    query = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?"
+    return [id_ for (id_,) in db.execute(query, (chosen or '""', limit))]
+
+
+def _number(db: sqlite3.Connection, query: str, *parameters: str | None) -> int:
+    return int(db.execute(query, parameters).fetchone()[0])

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from app.errors import describe
 from app.llm.protocol import Usage
-from app.retrieval.protocol import Retrieved
+from app.retrieval.base import Retrieved
+from app.streaming.describe import describe
 
 
 def queued(position: int) -> bytes:

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from app.errors import describe
 from app.llm.protocol import Chunk
+from app.streaming.describe import describe
 
 DONE = b"data: [DONE]\n\n"
 

@@ -11,8 +11,8 @@ from typing import Self
 
 import structlog
 
-from app.errors import DOMAIN_ERRORS, log_fields
 from app.llm.interruptible import Interruptible
+from app.streaming.describe import DOMAIN_ERRORS, log_fields
 
 log = structlog.get_logger(__name__)
 

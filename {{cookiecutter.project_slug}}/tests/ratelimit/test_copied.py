@@ -35,7 +35,6 @@ def test_window_in_memory_works_copied(tmp_path: Path) -> None:
     ("module", "use", "output"),
     [
         ("estimate", "estimate_text('12345678')", "2"),
-        ("exact_estimate", "ExactEstimator.__name__", "ExactEstimator"),
         ("provider_headers", "read_retry_after({'retry-after': '7'})", "7.0"),
         ("header_fields", "rate_limit_fields([])", "{}"),
     ],

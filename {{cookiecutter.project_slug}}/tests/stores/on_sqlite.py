@@ -1,31 +1,28 @@
 """SQLite under the stores' contract: a file for each test."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from app.stores.sqlite import SqliteStore
-from tests.stores.contract import MODEL, OpenStore
 
-FINDS_BY_WORDS = True
+ATOMIC = STEMS = SERVED = True
 BAD_ADDRESS = "sqlite:///:memory:"
-
-
-def server(_folder: Path) -> AbstractContextManager[None]:
-    """There is none."""
-    return nullcontext()
+server = nullcontext
 
 
 @asynccontextmanager
-async def database(_server: None, folder: Path) -> AsyncIterator[OpenStore]:
-    """Provide a file that is not there yet."""
-
-    def open_store(model: str = MODEL) -> SqliteStore:
-        return SqliteStore(address(None, folder / "new"), model=model)
-
-    yield open_store
+async def database(_server: Path, folder: Path) -> AsyncIterator[str]:
+    """Provide a file that does not exist yet, nor does its folder."""
+    yield f"sqlite:///{folder}/new/documents.db"
 
 
-def address(_server: None, folder: Path) -> str:
-    """Provide a file that is not there yet."""
-    return f"sqlite:///{folder}/documents.db"
+def nowhere(folder: Path) -> str:
+    """Return a file below a file."""
+    (folder / "file").touch()
+    return f"sqlite:///{folder}/file/documents.db"
+
+
+def store(_server: Path, address: str) -> SqliteStore:
+    """Make a store."""
+    return SqliteStore(address)

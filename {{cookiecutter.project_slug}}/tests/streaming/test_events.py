@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.concurrency.limiter import QueueFull
-from app.errors import DEFAULT_RETRY_AFTER
 from app.llm.protocol import (
     BrokenStreamError,
     Chunk,
@@ -17,6 +16,7 @@ from app.llm.protocol import (
 )
 from app.llm.sse import SSEDecoder
 from app.streaming import chat_events, openai_events
+from app.streaming.describe import DEFAULT_RETRY_AFTER
 
 
 def decoded(event: bytes) -> tuple[str, object]:

@@ -1,36 +1,70 @@
-"""`POST /documents` with a URL: what is taken, and what is refused at once."""
+"""`POST /documents` with a URL: what is fetched, once, and what is refused at once."""
+
+from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
-from app.documents.submission import Content
-from tests.api.documents.conftest import Shelf
-from tests.service import error_of
+from tests.api.documents.conftest import Library
+from tests.service import error_of, serve
+from tests.stores.databases import on_its_own_store
+from tests.upstream import Script
+from tests.websearch.fake_vendor import KEY, PAGE_URL, FakeVendor, page
 
-PAGE = "https://example.org/zebra"
+pytestmark = on_its_own_store
 
 
 @pytest.fixture
-def with_key(shelf: Shelf) -> Shelf:
-    """Provide a service that has a key of the vendor."""
-    settings = shelf.service.services.settings
-    key = {"serppost_api_key": SecretStr("sk")}
-    shelf.service.use(settings=settings.model_copy(update=key))
-    return shelf
+async def vendor() -> AsyncIterator[FakeVendor]:
+    """Run a fake SERPpost."""
+    async with FakeVendor() as running:
+        yield running
 
 
-async def test_page_waits_to_be_fetched(with_key: Shelf) -> None:
-    """A URL is taken with 202, and once only; the page is fetched by the job."""
-    client = with_key.service.client
-    answer = await client.post("/documents", json={"url": PAGE, "title": "Zebras"})
+@pytest.fixture
+async def library(vendor: FakeVendor, store_address: str) -> AsyncIterator[Library]:
+    """Provide a service with an account there."""
+    account = {"serppost_api_key": KEY, "serppost_base_url": vendor.base_url}
+    async with serve(vector_store_url=store_address, **account) as service:
+        yield Library(service)
+
+
+async def test_page_is_fetched_once(library: Library, vendor: FakeVendor) -> None:
+    """A URL is accepted with 202, and 200 the next time; its page is fetched and paid once."""
+    vendor.script = page("# Zebras\n\nA zebra has stripes.")
+    client = library.service.client
+    answer = await client.post("/documents", json={"url": PAGE_URL})
     assert (answer.status_code, answer.json()["state"]) == (202, "queued")
-    again = await client.post("/documents", json={"url": PAGE, "title": "Zebras"})
-    assert (again.status_code, again.json()) == (200, answer.json())
-    begun = await with_key.store.begin(answer.json()["id"])
-    assert begun is not None
-    document, content = begun
-    assert (document.url, document.title) == (PAGE, "Zebras")
-    assert Content.unpack(content) == Content(url=PAGE)
+    document = await library.processed(answer.json()["id"])
+    assert (document.state, document.title, document.url) == ("ready", "Zebras", PAGE_URL)
+    again = await client.post("/documents", json={"url": PAGE_URL})
+    assert (again.status_code, again.json()) == (200, {"id": document.id, "state": "ready"})
+    assert len(vendor.requests) == 1
+
+
+async def test_page_without_text_fails(library: Library, vendor: FakeVendor) -> None:
+    """A page that will never have text fails the document."""
+    vendor.script = page("")
+    answer = await library.service.client.post("/documents", json={"url": PAGE_URL})
+    document = await library.processed(answer.json()["id"])
+    assert (document.state, document.attempts) == ("failed", 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts"), [(401, 0), (402, 0), (429, 1)], ids=["key", "account", "busy"]
+)
+async def test_vendor_that_refuses_only_delays(
+    library: Library, vendor: FakeVendor, status: int, attempts: int
+) -> None:
+    """A wrong key, an empty account and a busy vendor delay a document; only the last counts."""
+    vendor.script = Script(status=status, body=b"{}", headers={"Retry-After": "3600"})
+    document_id = (await library.service.client.post("/documents", json={"url": PAGE_URL})).json()
+    error = None
+    while error is None and not vendor.requests:
+        error = await library.documents.pipeline.process(document_id["id"])
+    document = await library.documents.catalogue.find(document_id["id"])
+    assert document is not None
+    assert document.state != "failed"
+    assert document.attempts <= max(attempts, 1)
 
 
 @pytest.mark.parametrize(
@@ -40,16 +74,8 @@ async def test_page_waits_to_be_fetched(with_key: Shelf) -> None:
         "http://user:secret@example.org/", "http://10.0.0.1:8080/",
     ],
 )  # fmt: skip
-async def test_url_that_must_not_be_fetched_is_422(with_key: Shelf, url: str) -> None:
-    """A URL that is none, or that leads inside, is refused with the reason in one line."""
-    answer = await with_key.service.client.post("/documents", json={"url": url})
+async def test_url_that_must_not_be_fetched_is_422(library: Library, url: str) -> None:
+    """A URL that is not one, or that points into a private network, is refused with the reason."""
+    answer = await library.service.client.post("/documents", json={"url": url})
     assert answer.status_code == 422
     assert error_of(answer)["message"].startswith("url: ")
-    assert await with_key.store.unfinished() == []
-
-
-async def test_without_a_key_it_is_422(shelf: Shelf) -> None:
-    """A service without a key of the vendor says so, and which variable it wants."""
-    answer = await shelf.service.client.post("/documents", json={"url": PAGE})
-    assert (answer.status_code, error_of(answer)["type"]) == (422, "pages_off")
-    assert "SERPPOST_API_KEY" in answer.text

@@ -1,0 +1,246 @@
+"""The catalogue of documents: one SQL table, which is also the work queue.
+
+`claim` leases a document that is due to one worker, in whichever process. The worker renews the
+lease while it works; if the worker dies, the lease expires and `claim` returns the document again.
+A document that waits for its next attempt is due later. Several machines need clocks that agree
+to a few seconds.
+
+Guarantees: a document is leased to one worker at a time, over all of its revisions. Changes by a
+worker whose lease has expired, or whose revision was replaced, have no effect.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeVar
+from uuid import uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.stores.base import StoreUnavailableError
+
+from .database import DOCUMENTS, build_engine, create_tables, make_folder
+from .submission import MARKDOWN, Submission
+
+LEASE = 30.0
+"""Seconds for which a claimed document is leased; each renewal extends it by as much."""
+
+TIMEOUT = 30.0
+"""Seconds for a transaction."""
+
+State = Literal["queued", "processing", "ready", "failed"]
+T = TypeVar("T")
+D = DOCUMENTS.c
+UNFINISHED = D.state.in_(("queued", "processing"))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A row of the catalogue; `fetched` is False for a page that is still to be fetched."""
+
+    id: str
+    revision: str
+    state: State
+    title: str
+    url: str | None
+    media_type: str | None
+    filename: str | None
+    error: str | None
+    attempts: int
+    lease: str | None
+    fetched: bool
+
+
+ROW = (
+    D.id, D.revision, D.state, D.title, D.url, D.media_type, D.filename, D.error, D.attempts,
+    D.lease, D.fetched,
+)  # fmt: skip
+
+
+class Catalogue:
+    """The documents in the database at `url`; `model` names the embedding model of the passages.
+
+    ValueError for a URL that cannot be used; StoreUnavailableError where the database is not
+    available; CatalogueMismatchError where it holds something else.
+    """
+
+    def __init__(self, url: str, *, model: str, lease: float = LEASE) -> None:
+        self.lease = lease
+        self._model = model
+        self._engine = build_engine(url)
+        self._setting_up = asyncio.Lock()
+        self._is_set_up = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.dispose()
+
+    async def set_up(self) -> None:
+        """Create the tables if they are missing; other methods do so when needed."""
+        async with self._setting_up:
+            if not self._is_set_up:
+                await self._run(lambda connection: connection.run_sync(create_tables, self._model))
+                self._is_set_up = True
+
+    async def submit(self, submission: Submission) -> tuple[Document, bool]:
+        """Queue a document unless this revision is known; return it and whether it was queued.
+
+        A document that has failed is queued again; one that waits for a retry is due at once.
+        """
+        id_, revision = await asyncio.to_thread(submission.digests)
+        values = {
+            "id": id_, "revision": revision, "model": self._model, "state": "queued",
+            "title": _storable(submission.title), "url": submission.url,
+            "media_type": _storable(submission.media_type),
+            "filename": _storable(submission.filename),
+            "metadata": dict(submission.metadata), "content": submission.content,
+            "fetched": submission.content is not None, "error": None, "attempts": 0,
+            "due": time.time(),
+        }  # fmt: skip
+        # An earlier revision that is being processed keeps its lease: see `release`.
+        due = sa.case((D.lease.is_not(None), D.due), else_=time.time())
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        upsert = dialect.insert(DOCUMENTS).values(values)
+        changed = upsert.on_conflict_do_update(
+            index_elements=[D.id],
+            set_={**values, "due": due},
+            where=(D.revision != revision) | (D.state == "failed"),
+        )
+        waits = (D.id == id_) & (D.state == "queued") & D.lease.is_(None)
+
+        async def work(connection: AsyncConnection) -> tuple[Document, bool]:
+            if row := (await connection.execute(changed.returning(*ROW))).first():
+                return Document(*row), True
+            await connection.execute(sa.update(DOCUMENTS).where(waits).values(due=time.time()))
+            row = (await connection.execute(_select(id_))).one()
+            return Document(*row), False
+
+        return await self._transact(work)
+
+    async def find(self, document_id: str) -> Document | None:
+        """Return a document; None if there is none."""
+        if not (document_id.isascii() and document_id.isalnum()):
+            return None
+        return await self._document(_select(document_id))
+
+    async def delete(self, document_id: str) -> None:
+        """Delete a document, if there is one."""
+        await self._execute(sa.delete(DOCUMENTS).where(D.id == document_id))
+
+    async def claim(
+        self, *, fetched: bool, document_id: str | None = None, overdue: float = 0.0
+    ) -> Document | None:
+        """Lease the document that has been due for longest, and count the attempt.
+
+        `fetched` selects documents whose content is here, else pages to be fetched;
+        `document_id` one document; `overdue` documents that have been due for so many seconds.
+        """
+        candidates = UNFINISHED & (D.fetched == fetched) & (D.due <= time.time() - overdue)
+        if document_id is not None:
+            candidates &= D.id == document_id
+        first = sa.select(D.id).where(candidates).order_by(D.due).limit(1)
+        claim = (
+            sa.update(DOCUMENTS)
+            .where(D.id == first.with_for_update(skip_locked=True).scalar_subquery())
+            .values(state="processing", attempts=D.attempts + 1)
+            .values(lease=uuid4().hex, due=time.time() + self.lease)
+        )
+        return await self._document(claim.returning(*ROW))
+
+    async def renew(self, document: Document) -> bool:
+        """Extend the lease; False if it is lost, or the document was replaced or deleted."""
+        return await self._update(document, due=time.time() + self.lease)
+
+    async def content(self, document: Document) -> bytes | None:
+        """Return the content of a leased document; None if the lease is lost."""
+        query = sa.select(D.content).where(_leased(document))
+        content: bytes | None = await self._transact(lambda connection: connection.scalar(query))
+        return content
+
+    async def keep_page(self, document: Document, page: str) -> bool:
+        """Store a page that was fetched, so that no later attempt fetches it again."""
+        content = {"content": page.encode("utf-8", "replace"), "media_type": MARKDOWN}
+        queued = {"fetched": True, "state": "queued", "attempts": 0, "due": time.time()}
+        return await self._update(document, lease=None, **content, **queued)
+
+    async def ready(self, document: Document, title: str) -> bool:
+        """End the lease: the passages are stored."""
+        return await self._update(
+            document, lease=None, state="ready", title=_storable(title), content=None
+        )
+
+    async def fail(self, document: Document, error: str) -> bool:
+        """End the lease: there will be no further attempt."""
+        return await self._update(
+            document, lease=None, state="failed", error=_storable(error), content=None
+        )
+
+    async def postpone(self, document: Document, seconds: float, *, counted: bool = True) -> bool:
+        """End the lease: the next attempt is due in so many seconds.
+
+        `counted=False` takes back the attempt that `claim` counted.
+        """
+        attempts = D.attempts if counted else D.attempts - 1
+        due = time.time() + seconds
+        return await self._update(document, lease=None, state="queued", due=due, attempts=attempts)
+
+    async def release(self, document: Document) -> None:
+        """End the lease on whichever revision is there now, which is due at once."""
+        leased = (D.id == document.id) & (D.lease == document.lease)
+        values = {"lease": None, "state": "queued", "due": time.time()}
+        await self._execute(sa.update(DOCUMENTS).where(leased & UNFINISHED).values(values))
+
+    async def _update(self, document: Document, **values: object) -> bool:
+        return await self._execute(sa.update(DOCUMENTS).where(_leased(document)).values(values))
+
+    async def _execute(self, statement: sa.Update | sa.Delete) -> bool:
+        result = await self._transact(lambda connection: connection.execute(statement))
+        return result.rowcount > 0
+
+    async def _document(self, query: sa.Executable) -> Document | None:
+        row = (await self._transact(lambda connection: connection.execute(query))).first()
+        return Document(*row) if row else None
+
+    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        if not self._is_set_up:
+            await self.set_up()
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run a transaction to its end, also if it is cancelled: the driver leaks connections."""
+        transaction = asyncio.ensure_future(self._transaction(work))
+        try:
+            return await asyncio.shield(transaction)
+        except asyncio.CancelledError:
+            await asyncio.wait([transaction])
+            raise
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        try:
+            if not self._is_set_up:
+                await asyncio.to_thread(make_folder, self._engine)
+            async with asyncio.timeout(TIMEOUT), self._engine.begin() as connection:
+                return await work(connection)
+        except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())
+            raise StoreUnavailableError(f"the catalogue's database: {reason}") from error
+
+
+def _storable(text: str | None) -> str | None:
+    """Drop what a database refuses: NUL, and lone surrogates."""
+    return text and text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def _select(document_id: str) -> sa.Select[Any]:
+    return sa.select(*ROW).where(D.id == document_id)
+
+
+def _leased(document: Document) -> sa.ColumnElement[bool]:
+    leased = (D.id == document.id) & (D.lease == document.lease)
+    return leased & (D.revision == document.revision)

@@ -1,1 +1,0 @@
-"""Getting documents in: search, pages as Markdown, files, and splitting them."""

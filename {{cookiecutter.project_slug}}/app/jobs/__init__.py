@@ -1,1 +1,0 @@
-"""Work outside of the request: in the process, or by workers on RabbitMQ."""

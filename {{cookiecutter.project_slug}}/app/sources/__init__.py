@@ -1,1 +1,0 @@
-"""Where answers look for passages: what `app.retrieval` asks."""

@@ -1,1 +1,0 @@
-"""How the tables of a PostgreSQL store came to be, step by step."""

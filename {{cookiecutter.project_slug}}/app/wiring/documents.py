@@ -1,0 +1,192 @@
+"""Builds what stores, processes and finds documents.
+
+The service, the job workers and `python -m app.ingest` all use it.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+
+import httpx
+
+from app.concurrency.limiter import ConcurrencyLimiter, LimiterError
+from app.documents.catalogue import Catalogue
+from app.documents.celery import celery_publisher  # optional: job_queue=celery
+from app.documents.database import CatalogueMismatchError
+from app.documents.pipeline import Pages, Pipeline
+from app.documents.reading import Reader
+from app.documents.source import DocumentSource
+from app.documents.taskiq import taskiq_publisher  # optional: job_queue=taskiq
+from app.embeddings.base import Embedder
+from app.embeddings.hashing import HashingEmbedder
+from app.embeddings.remote import RemoteEmbedder
+from app.llm.deadlines import DeadlineProvider
+from app.llm.failover import FailoverProvider
+from app.llm.openai import OpenAIProvider
+from app.llm.protocol import ProviderAuthenticationError
+from app.settings import Settings
+from app.stores.base import PassageStore, StoreUnavailableError
+from app.stores.pgvector import PgvectorStore  # optional: vector_store=pgvector
+from app.stores.qdrant import QdrantStore  # optional: vector_store=qdrant
+from app.stores.sqlite import SqliteStore  # optional: vector_store=sqlite
+from app.websearch.base import WebAccountError  # optional: ingestion_client
+from app.wiring.http import build_client
+from app.wiring.websearch import open_web  # optional: ingestion_client
+
+RETRY_FOREVER = (
+    LimiterError,
+    ProviderAuthenticationError,
+    WebAccountError,  # optional: ingestion_client
+)
+"""Configuration errors and full queues: they postpone a document and never fail it."""
+UPLOADS = 8
+"""Documents accepted at once: each is held in memory several times over."""
+MAX_WAITING_UPLOADS = 64
+UPLOAD_TIMEOUT = 30.0
+"""Seconds for which an upload may wait."""
+
+Publish = Callable[[str], None]
+"""Announces a document that was queued; returns at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """What every process needs that works on documents."""
+
+    catalogue: Catalogue
+    store: PassageStore
+    pipeline: Pipeline
+    pages: Pages | None
+    source: DocumentSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentService(Documents):
+    """What the HTTP routes need besides."""
+
+    publish: Publish
+    uploads: ConcurrencyLimiter
+
+
+def build_store(settings: Settings) -> PassageStore:
+    """Build the store at VECTOR_STORE_URL; ValueError if that is not its address."""
+    kind: Callable[[str], PassageStore]
+    kind = PgvectorStore  # optional: vector_store=pgvector
+    kind = QdrantStore  # optional: vector_store=qdrant
+    kind = SqliteStore  # optional: vector_store=sqlite
+    try:
+        return kind(settings.vector_store_url.get_secret_value())
+    except ValueError as error:
+        raise ValueError(f"VECTOR_STORE_URL: {error}") from None
+
+
+def build_catalogue(settings: Settings) -> Catalogue:
+    """Build the catalogue at DATABASE_URL, by default the store's database."""
+    url = settings.database_url.get_secret_value() or settings.vector_store_url.get_secret_value()
+    try:
+        return Catalogue(url, model=settings.embedding_model or HashingEmbedder.model)
+    except ValueError as error:
+        raise ValueError(f"DATABASE_URL: {error}") from None
+
+
+def build_embedder(settings: Settings, client: httpx.AsyncClient) -> Embedder:
+    """Build the embedded model, or that of EMBEDDING_MODEL at OPENAI_BASE_URL."""
+    if settings.embedding_model is None:
+        return HashingEmbedder()
+    server = OpenAIProvider(
+        client,
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key.get_secret_value(),
+    )
+    retrying = FailoverProvider([DeadlineProvider(server, settings.deadlines)], models={})
+    return RemoteEmbedder(
+        retrying.embed,
+        model=settings.embedding_model,
+        concurrency=settings.embedding_max_concurrency,
+    )
+
+
+def check_documents(settings: Settings) -> None:
+    """Set up store and catalogue before anything starts; exit with one line if that is impossible.
+
+    A server that is not reachable yet is no error: its first use tries again.
+    """
+    try:
+        asyncio.run(_set_up(settings))
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+async def _set_up(settings: Settings) -> None:
+    store = build_store(settings)
+    async with build_catalogue(settings) as catalogue:
+        try:
+            async with store:
+                await catalogue.set_up()
+        except CatalogueMismatchError as error:
+            raise ValueError(f"DATABASE_URL: {error}") from None
+        except StoreUnavailableError as error:
+            if settings.vector_store_url.get_secret_value().startswith("sqlite"):
+                raise ValueError(f"VECTOR_STORE_URL: {error}") from None
+
+
+@asynccontextmanager
+async def open_documents(
+    settings: Settings, client: httpx.AsyncClient, pages: Pages | None = None
+) -> AsyncIterator[Documents]:
+    """Open everything; nothing is processed before the pipeline is started."""
+    embedder = build_embedder(settings, client)
+    async with (
+        build_store(settings) as store,
+        build_catalogue(settings) as catalogue,
+        Reader(processes=settings.ingestion_concurrency) as reader,
+        Pipeline(
+            catalogue,
+            store,
+            read=reader.read,
+            embedder=embedder,
+            pages=pages,
+            width=settings.ingestion_concurrency,
+            retry_forever=RETRY_FOREVER,
+        ) as pipeline,
+    ):
+        yield Documents(
+            catalogue=catalogue,
+            store=store,
+            pipeline=pipeline,
+            pages=pages,
+            source=DocumentSource(store, embedder),
+        )
+
+
+@asynccontextmanager
+async def open_document_service(
+    settings: Settings, client: httpx.AsyncClient, pages: Pages | None = None
+) -> AsyncIterator[DocumentService]:
+    """Open everything, and process documents here or publish them to the job workers."""
+    async with open_documents(settings, client, pages) as documents:
+        publisher: AbstractAsyncContextManager[Publish]
+        broker = settings.broker_url.get_secret_value()  # optional: job_queue
+        publisher = celery_publisher(broker)  # optional: job_queue=celery
+        publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
+        publisher = nullcontext(documents.pipeline.wake)  # optional: job_queue=none
+        documents.pipeline.start()  # optional: job_queue=none
+        uploads = ConcurrencyLimiter(
+            UPLOADS, max_queue=MAX_WAITING_UPLOADS, queue_timeout=UPLOAD_TIMEOUT
+        )
+        async with publisher as publish:
+            yield DocumentService(**vars(documents), publish=publish, uploads=uploads)
+
+
+@asynccontextmanager
+async def open_documents_alone(settings: Settings) -> AsyncIterator[Documents]:
+    """Open everything with an HTTP client of its own, for a process that does not serve."""
+    async with AsyncExitStack() as stack:
+        open_part = stack.enter_async_context
+        client = await open_part(build_client(settings))
+        pages = None
+        web = await open_part(open_web(settings, client))  # optional: ingestion_client
+        pages = web.pages  # optional: ingestion_client
+        yield await open_part(open_documents(settings, client, pages))

@@ -1,0 +1,194 @@
+"""The catalogue: what a lease guarantees, and which databases are refused."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.documents.catalogue import Catalogue, Document
+from app.documents.database import CatalogueMismatchError
+from app.documents.submission import Submission
+from app.stores.base import StoreUnavailableError
+from tests.documents.parts import MODEL, found, submitted
+
+TEXT = Submission.text("A zebra has stripes.")
+EXPIRED = -1.0
+"""A lease in seconds that is over at once."""
+
+
+@pytest.fixture
+async def late(catalogue_url: str) -> AsyncIterator[Catalogue]:
+    """Provide the same catalogue to a process whose leases expire at once."""
+    async with Catalogue(catalogue_url, model=MODEL, lease=EXPIRED) as catalogue:
+        yield catalogue
+
+
+async def claim(catalogue: Catalogue, *, fetched: bool = True) -> Document:
+    """Claim a document that is due."""
+    document = await catalogue.claim(fetched=fetched)
+    assert document is not None
+    return document
+
+
+async def test_one_worker_has_a_document(catalogue: Catalogue, catalogue_url: str) -> None:
+    """Many workers that claim at the same time get a document each, and no document twice."""
+    ids = await submitted(catalogue, 8)
+    async with Catalogue(catalogue_url, model=MODEL) as other:
+        workers = [catalogue, other] * 8
+        claims = await asyncio.gather(*(worker.claim(fetched=False) for worker in workers))
+    assert sorted(document.id for document in claims if document) == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda catalogue, document: catalogue.renew(document),
+        lambda catalogue, document: catalogue.ready(document, "title"),
+        lambda catalogue, document: catalogue.fail(document, "error"),
+        lambda catalogue, document: catalogue.postpone(document, 0),
+        lambda catalogue, document: catalogue.keep_page(document, "page"),
+        lambda catalogue, document: catalogue.content(document),
+    ],
+    ids=["renew", "ready", "fail", "postpone", "keep_page", "content"],
+)
+@pytest.mark.parametrize("how", ["expired", "replaced", "deleted"])
+async def test_without_its_lease_a_worker_changes_nothing(
+    catalogue: Catalogue,
+    late: Catalogue,
+    change: Callable[[Catalogue, Document], Awaitable[object]],
+    how: str,
+) -> None:
+    """After another worker's claim, a new revision or a deletion, changes have no effect."""
+    await catalogue.submit(TEXT)
+    document = await claim(late)
+    if how == "expired":
+        await claim(catalogue)
+    elif how == "replaced":
+        await catalogue.submit(Submission.text("A zebra has stripes.", title="New"))
+    else:
+        await catalogue.delete(document.id)
+    before = await catalogue.find(document.id)
+    assert not await change(catalogue, document)
+    assert await catalogue.find(document.id) == before
+
+
+async def test_renewed_lease_holds(catalogue: Catalogue, late: Catalogue) -> None:
+    """A lease that is renewed in time is not given to another worker."""
+    await catalogue.submit(TEXT)
+    assert await catalogue.renew(await claim(late))
+    assert await catalogue.claim(fetched=True) is None
+
+
+async def test_same_revision_is_known(catalogue: Catalogue) -> None:
+    """The same content is one document, queued once; with another title it is queued again."""
+    first, is_new = await catalogue.submit(TEXT)
+    assert (first.state, is_new) == ("queued", True)
+    assert await catalogue.submit(TEXT) == (first, False)
+    document = await claim(catalogue)
+    assert await catalogue.ready(document, "Zebras")
+    known, is_new = await catalogue.submit(TEXT)
+    assert (known.state, known.title, is_new) == ("ready", "Zebras", False)
+    changed, is_new = await catalogue.submit(Submission.text("A zebra has stripes.", title="New"))
+    assert (changed.id, changed.state, is_new) == (first.id, "queued", True)
+
+
+async def test_failed_document_is_queued_again(catalogue: Catalogue) -> None:
+    """Submitting a document that has failed starts over."""
+    await catalogue.submit(TEXT)
+    assert await catalogue.fail(await claim(catalogue), "broken\0")
+    document, is_new = await catalogue.submit(TEXT)
+    assert (document.state, document.error, document.attempts, is_new) == ("queued", None, 0, True)
+
+
+async def test_new_revision_waits_for_the_old_worker(catalogue: Catalogue) -> None:
+    """While an old revision is being processed the new one is not claimed; then it is due."""
+    await catalogue.submit(TEXT)
+    old = await claim(catalogue)
+    await catalogue.submit(Submission.text("A zebra has stripes.", title="New"))
+    assert await catalogue.claim(fetched=True) is None
+    await catalogue.release(old)
+    assert (await claim(catalogue)).title == "New"
+
+
+async def test_page_is_kept(catalogue: Catalogue) -> None:
+    """A page is claimed to be fetched, and once it is kept, as content; the attempts start over."""
+    await submitted(catalogue, 1)
+    page = await claim(catalogue, fetched=False)
+    assert await catalogue.claim(fetched=True) is None
+    assert await catalogue.keep_page(page, "# Page")
+    assert await catalogue.claim(fetched=False) is None
+    document = await claim(catalogue)
+    assert (document.attempts, document.media_type) == (1, "text/markdown")
+    assert await catalogue.content(document) == b"# Page"
+
+
+async def test_when_a_document_is_due(catalogue: Catalogue) -> None:
+    """A postponed document is due later; `overdue` claims what has been due for long only."""
+    await catalogue.submit(TEXT)
+    assert await catalogue.claim(fetched=True, overdue=60) is None
+    assert await catalogue.postpone(await claim(catalogue), 60)
+    assert await catalogue.claim(fetched=True) is None
+    document = await found(catalogue, (await catalogue.submit(TEXT))[0].id)
+    assert (document.state, document.attempts) == ("queued", 1)
+
+
+@pytest.mark.parametrize("text", ["NUL \0", "half of a pair \ud83d"])
+async def test_text_that_databases_refuse(catalogue: Catalogue, text: str) -> None:
+    """Titles, file names and errors with NUL or lone surrogates are stored without them."""
+    submission = Submission.file(b"content", filename=text, title=text, metadata={"note": "\0"})
+    document, _ = await catalogue.submit(submission)
+    assert document.title.startswith(text[:3])
+    assert await catalogue.fail(await claim(catalogue), text)
+    assert await catalogue.find(text) is None
+
+
+async def test_another_model_is_refused(catalogue: Catalogue, catalogue_url: str) -> None:
+    """Documents of two embedding models are not mixed; an empty catalogue takes either."""
+    await catalogue.set_up()
+    async with Catalogue(catalogue_url, model="other") as other:
+        document, _ = await other.submit(TEXT)
+    async with Catalogue(catalogue_url, model=MODEL) as third:
+        with pytest.raises(CatalogueMismatchError, match="'other', EMBEDDING_MODEL") as e:
+            await third.find(document.id)
+    assert "\n" not in str(e.value)
+
+
+async def test_older_schema_is_refused(tmp_path: Path) -> None:
+    """A database of an older version is refused and left as it is."""
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE documents (id TEXT, revision TEXT, state TEXT)")
+    async with Catalogue(f"sqlite:///{path}", model=MODEL) as catalogue:
+        with pytest.raises(CatalogueMismatchError, match="older version"):
+            await catalogue.set_up()
+    with closing(sqlite3.connect(path)) as database:
+        assert len(database.execute("SELECT * FROM sqlite_schema").fetchall()) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mysql://host/name", "should be like sqlite:///"),
+        ("documents.db", "should be like sqlite:///"),
+        ("postgresql://host/name", "needs the package psycopg"),
+    ],
+)
+def test_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
+    """A URL of another kind, or without its driver, is refused by name."""
+    monkeypatch.setattr("app.documents.database.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=reason):
+        Catalogue(url, model=MODEL)
+
+
+async def test_database_that_is_not_available(tmp_path: Path) -> None:
+    """The error names the reason, and the next use tries again."""
+    folder = tmp_path / "folder"
+    folder.write_text("a file in the way")
+    async with Catalogue(f"sqlite:///{folder}/documents.db", model=MODEL) as catalogue:
+        with pytest.raises(StoreUnavailableError, match="catalogue"):
+            await catalogue.submit(TEXT)
+        folder.unlink()
+        assert (await catalogue.submit(TEXT))[1]

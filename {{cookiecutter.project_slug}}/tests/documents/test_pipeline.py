@@ -1,0 +1,251 @@
+"""The pipeline: how wide its lanes are, what is retried, and what becomes of an interrupted one."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from app.documents import pipeline as module
+from app.documents.catalogue import Catalogue
+from app.documents.pipeline import MAX_ATTEMPTS, NO_PAGES
+from app.documents.reading import UnreadableError
+from app.documents.submission import Submission
+from app.errors import ServiceError
+from app.stores.base import StoreUnavailableError
+from tests.documents.parts import (
+    MODEL,
+    MemoryStore,
+    Site,
+    Work,
+    found,
+    pipeline_over,
+    submitted,
+    until,
+    until_ready,
+)
+
+TEXT = Submission.text("zebra stripes")
+
+
+class AccountError(ServiceError):
+    """A wrong key, say."""
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """Provide an empty store."""
+    return MemoryStore()
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make retries due at once, and polls frequent."""
+    for name in ("FIRST_BACKOFF", "PAUSE"):
+        monkeypatch.setattr(module, name, 0.0)
+    monkeypatch.setattr(module, "POLL_INTERVAL", 0.01)
+
+
+async def test_each_lane_has_its_width(catalogue: Catalogue, store: MemoryStore) -> None:
+    """40 pages with 6 slots are fetched 6 at a time, and stored 2 at a time."""
+    site, work = Site(Work(open_=False)), Work(open_=False)
+    async with pipeline_over(catalogue, store, site=site, work=work) as pipeline:
+        ids = await submitted(catalogue, 40)
+        pipeline.start()
+        await until(lambda: site.work.now == 6)
+        site.work.open.set()
+        await until(lambda: work.now == 2)
+        work.open.set()
+        await until_ready(catalogue, ids)
+    assert (site.work.peak, site.work.calls, work.peak, work.calls) == (6, 40, 2, 40)
+
+
+async def test_a_page_is_fetched_once_by_many_processes(
+    catalogue: Catalogue, catalogue_url: str, store: MemoryStore
+) -> None:
+    """Four pipelines over one catalogue fetch 40 pages with 40 calls, and store each once."""
+    site = Site(Work())
+    async with AsyncExitStack() as stack:
+        ids = await submitted(catalogue, 40)
+        for _ in range(4):
+            own = await stack.enter_async_context(Catalogue(catalogue_url, model=MODEL))
+            (await stack.enter_async_context(pipeline_over(own, store, site=site))).start()
+        await until_ready(catalogue, ids)
+    assert site.work.calls == 40
+    assert sorted(store.replaced) == sorted(ids)
+
+
+async def test_after_a_crash_the_page_is_not_fetched_again(
+    catalogue: Catalogue, catalogue_url: str, store: MemoryStore
+) -> None:
+    """When the lease of a killed worker expires, the document is processed from the kept page."""
+    (document_id,) = await submitted(catalogue, 1)
+    async with Catalogue(catalogue_url, model=MODEL, lease=-1) as killed:
+        page = await killed.claim(fetched=False)
+        assert page is not None
+        await killed.keep_page(page, "page")
+        assert await killed.claim(fetched=True)
+    site = Site(Work())
+    async with pipeline_over(catalogue, store, site=site) as pipeline:
+        pipeline.start()
+        await until_ready(catalogue, [document_id])
+    assert site.work.calls == 0
+
+
+async def test_closing_releases_what_is_in_progress(
+    catalogue: Catalogue, store: MemoryStore
+) -> None:
+    """A document whose pipeline is closed is due at once, and the attempt does not count."""
+    (document_id,) = await submitted(catalogue, 1)
+    site = Site(Work(open_=False))
+    async with pipeline_over(catalogue, store, site=site) as pipeline:
+        pipeline.start()
+        await site.work.started.wait()
+    document = await found(catalogue, document_id)
+    assert (document.state, document.attempts, document.lease) == ("queued", 0, None)
+    assert await catalogue.claim(fetched=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "attempts", "message"),
+    [
+        (UnreadableError("no text"), "failed", 1, "no text"),
+        (RuntimeError("secret"), "failed", MAX_ATTEMPTS, "given up after 5 attempts: RuntimeError"),
+        (TimeoutError(), "failed", MAX_ATTEMPTS, "given up after 5 attempts: TimeoutError"),
+        (AccountError("wrong key"), "queued", 0, None),
+        (StoreUnavailableError("down", retry_after=0), "queued", 0, None),
+    ],
+)
+async def test_how_a_failed_attempt_ends(
+    catalogue: Catalogue,
+    store: MemoryStore,
+    error: Exception,
+    state: str,
+    attempts: int,
+    message: str | None,
+) -> None:
+    """Unreadable documents fail at once, others after some attempts, for wrong keys none."""
+    work = Work()
+    work.error = error
+    document, _ = await catalogue.submit(TEXT)
+    async with pipeline_over(
+        catalogue, store, work=work, retry_forever=(AccountError,)
+    ) as pipeline:
+        for _ in range(MAX_ATTEMPTS + 2):
+            await pipeline.process(document.id)
+        document = await found(catalogue, document.id)
+        assert (document.state, document.attempts, document.error) == (state, attempts, message)
+        assert work.calls == (attempts or MAX_ATTEMPTS + 2)
+        work.error = None
+        await catalogue.submit(TEXT)
+        assert await pipeline.process(document.id) is None
+    assert (await found(catalogue, document.id)).state == "ready"
+
+
+async def test_wrong_key_is_retried_until_it_is_mended(
+    catalogue: Catalogue, store: MemoryStore
+) -> None:
+    """After a wrong key or an empty account, documents resume without a restart."""
+    site = Site(Work())
+    site.work.error = AccountError("no credit")
+    ids = await submitted(catalogue, 3)
+    async with pipeline_over(
+        catalogue, store, site=site, retry_forever=(AccountError,)
+    ) as pipeline:
+        pipeline.start()
+        await until(lambda: site.work.calls > 3 * MAX_ATTEMPTS)
+        site.work.error = None
+        await until_ready(catalogue, ids)
+
+
+async def test_retry_after_is_respected(catalogue: Catalogue, store: MemoryStore) -> None:
+    """An error that says when to try again postpones the document by that time at least."""
+    work = Work()
+    work.error = ServiceError("overloaded", retry_after=60)
+    document, _ = await catalogue.submit(TEXT)
+    async with pipeline_over(catalogue, store, work=work) as pipeline:
+        assert await pipeline.process(document.id) is work.error
+        assert await pipeline.process(document.id) is None
+    assert work.calls == 1
+
+
+async def test_process_that_dies_each_time_is_given_up(
+    catalogue: Catalogue, catalogue_url: str, store: MemoryStore
+) -> None:
+    """A document whose worker was killed in every attempt fails instead of killing another."""
+    document, _ = await catalogue.submit(TEXT)
+    async with Catalogue(catalogue_url, model=MODEL, lease=-1) as killed:
+        for _ in range(MAX_ATTEMPTS):
+            assert await killed.claim(fetched=True)
+    work = Work()
+    async with pipeline_over(catalogue, store, work=work) as pipeline:
+        await pipeline.process(document.id)
+    assert (await found(catalogue, document.id)).state == "failed"
+    assert work.calls == 0
+
+
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "replaced"])
+async def test_document_that_changes_while_it_is_processed(
+    catalogue: Catalogue, store: MemoryStore, deleted: bool
+) -> None:
+    """Passages of a deleted document are deleted; a new revision is processed after the old one."""
+    document, _ = await catalogue.submit(TEXT)
+    work = Work(open_=False)
+    async with pipeline_over(catalogue, store, work=work) as pipeline:
+        pipeline.start()
+        await work.started.wait()
+        if deleted:
+            await catalogue.delete(document.id)
+        else:
+            await catalogue.submit(Submission.text("zebra stripes", title="New"))
+        work.open.set()
+        if deleted:
+            await until(lambda: store.replaced == [document.id] and not store.texts)
+        else:
+            await until_ready(catalogue, [document.id])
+    assert work.peak == 1
+    if not deleted:
+        assert (await found(catalogue, document.id)).title == "New"
+
+
+async def test_lost_lease_cancels_the_step(catalogue_url: str, store: MemoryStore) -> None:
+    """A step ends at the next renewal when its document was deleted."""
+    work = Work(open_=False)
+    async with (
+        Catalogue(catalogue_url, model=MODEL, lease=0.3) as catalogue,
+        pipeline_over(catalogue, store, work=work) as pipeline,
+    ):
+        document, _ = await catalogue.submit(TEXT)
+        pipeline.start()
+        await work.started.wait()
+        await catalogue.delete(document.id)
+        await until(lambda: work.now == 0)
+
+
+async def test_long_step_keeps_its_lease(catalogue_url: str, store: MemoryStore) -> None:
+    """A step that takes longer than a lease is renewed, and not repeated by another pipeline."""
+    work = Work(open_=False)
+    async with (
+        Catalogue(catalogue_url, model=MODEL, lease=0.3) as catalogue,
+        pipeline_over(catalogue, store, work=work) as pipeline,
+        pipeline_over(catalogue, store, work=work) as other,
+    ):
+        document, _ = await catalogue.submit(TEXT)
+        pipeline.start()
+        await work.started.wait()
+        lease = (await found(catalogue, document.id)).lease
+        other.start()
+        await asyncio.sleep(0.5)
+        assert (await found(catalogue, document.id)).lease == lease
+        work.open.set()
+        await until_ready(catalogue, [document.id])
+    assert work.calls == 1
+
+
+async def test_without_pages(catalogue: Catalogue, store: MemoryStore) -> None:
+    """A page that was queued when the service could fetch pages fails with the reason."""
+    (document_id,) = await submitted(catalogue, 1)
+    site = Site(Work())
+    site.pages = None
+    async with pipeline_over(catalogue, store, site=site) as pipeline:
+        await pipeline.process(document_id)
+    assert (await found(catalogue, document_id)).error == NO_PAGES

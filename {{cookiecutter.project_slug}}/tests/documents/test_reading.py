@@ -1,0 +1,339 @@
+"""Documents in each format, and the processes that read them."""
+
+import asyncio
+import codecs
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import pytest
+from fpdf import FPDF
+from fpdf.enums import AccessPermission, EncryptionMethod
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pebble import ProcessExpired
+
+from app.documents import reading
+from app.documents.extraction import LONGEST_TITLE, MAX_TEXT, extract
+from app.documents.reading import Reader, UnreadableError
+from tests.documents import hostile
+
+SAFETY = 30
+TEXT = "Grüße, “Welt” 漢字"
+PAGE = b"""<!DOCTYPE html><html><head><title>The  page</title><style>p {}</style>
+<script>alert(1)</script></head><body><nav>Home</nav><h1>Heading</h1>
+<p>Some <b>text</b>.</p><svg><text>drawn</text></svg></body></html>"""
+PAGE_TEXT = "# Heading\n\nSome **text**."
+
+
+def pdf(*pages: str, title: str = "", password: str | None = None) -> bytes:
+    """Write a PDF of these pages; an empty password encrypts it, but opens it."""
+    document = FPDF()
+    document.set_font("helvetica", size=12)
+    document.set_title(title)
+    for page in pages:
+        document.add_page()
+        document.multi_cell(0, text=page)
+    if password is not None:
+        document.set_encryption(
+            "owner", password, EncryptionMethod.RC4, permissions=AccessPermission.none()
+        )
+    return bytes(document.output())
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "filename", "title", "text"),
+    [
+        (b"Hello\nyou", None, None, "Hello", "Hello\nyou"),
+        (b"# no Markdown", "text/plain", "dir\\a.b.txt", "a.b", "# no Markdown"),
+        (b"# One\n\ntext", "text/markdown", None, "One", "# One\n\ntext"),
+        (b"text\n# One", "text/plain", "x.MD", "One", "text\n# One"),
+        (b"# One\n\n<p>a", "text/html", "x.md", "One", "# One\n\n<p>a"),
+        (
+            b"# " + b"word " * 90,
+            "text/markdown",
+            None,
+            f"{'word ' * 39}word",
+            f"# {'word ' * 89}word",
+        ),
+        (b"---\ntitle: 'It''s'\na: b\n---\ntext", None, "x.md", "It''s", "text"),
+        (b"---\r\ntitle: A: b\r\n---\r\n# C", None, "x.md", "A: b", "# C"),
+        (b"---\n\ntitle: no\n\n---\ntext", None, "x.md", "x", "---\n\ntitle: no\n\n---\ntext"),
+        (b"---\na: b\n" + b"text\n" * 99, None, "x.md", "x", "---\na: b" + "\ntext" * 99),
+        (b"a\x1b[1m\x7f\r\nb\rc\x0cd", None, "x", "x", "a[1m\nb\nc\n\nd"),
+        (b"{}", "application/json", "x.json", "x", "{}"),
+        (PAGE, "text/html; charset=utf-8", None, "The page", PAGE_TEXT),
+        (PAGE, "text/plain", "a.html", "The page", PAGE_TEXT),
+        (PAGE, None, None, "The page", PAGE_TEXT),
+        (b"<html>a", "text/plain", "a.b", "a", "<html>a"),
+        (b"<h1>One</h1>", "text/html", "a", "One", "# One"),
+        (pdf("First.", "", "Third.", title="A guide"), None, None, "A guide", "First.\n\nThird."),
+        (pdf("An exam-\nple."), "text/plain", "a.txt", "a", "An example."),
+        (pdf("Text.", password=""), "application/pdf", None, "Text.", "Text."),
+    ],
+)
+def test_title_and_text(
+    content: bytes, media_type: str | None, filename: str | None, title: str, text: str
+) -> None:
+    """First bytes of a PDF, name, media type, first bytes of HTML: in this order they decide."""
+    found_title, found = extract(content, media_type=media_type, filename=filename)
+    assert (found_title, found.strip()) == (title, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "text"),
+    [
+        (TEXT.encode(), "text/plain; charset=ascii", TEXT),
+        (TEXT.encode(), "text/plain; charset=no-such", TEXT),
+        (codecs.BOM_UTF8 + TEXT.encode(), None, TEXT),
+        (codecs.BOM_UTF16_LE + TEXT.encode("utf-16-le"), "text/plain; charset=latin-1", TEXT),
+        (codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"), None, TEXT),
+        (TEXT.encode("gb18030"), 'text/plain; charset="GB18030"', TEXT),
+        ("“é”".encode("windows-1252"), "text/plain; charset=utf-8", "“é”"),
+        ('<meta charset="shift_jis">漢字'.encode("shift_jis"), "text/html", "漢字"),
+    ],
+)
+def test_encoding(content: bytes, media_type: str | None, text: str) -> None:
+    """A byte order mark counts before the declared charset, that before UTF-8, if it fits."""
+    assert extract(content, media_type=media_type)[1].strip() == text
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "message"),
+    [
+        (b" \n\x0c\x07", "text/plain", r"\(text, 4 bytes\) has no text"),
+        (b"<html><script>1</script></html>", None, r"html, .*has no text"),
+        (b"GIF89a\0\0", "application/octet-stream", "is binary: send plain text"),
+        (b"\xff\xd8\xff\xe0\x10JFIF", None, "is binary"),
+        (b"<p>" + b"<div>" * 100_000 + b"deep", "text/html", "nested too deeply"),
+        (b"Hello %PDF-1.7\n" + b"garbage\n" * 100, None, r"The PDF is broken: .{1,200}"),
+        (pdf("Some text.")[:500], None, "The PDF is broken"),
+        (pdf("Text.", password="secret"), None, "needs a password"),
+        (pdf("", ""), None, r"\(pdf, .* has no text: a scan needs text recognition \(OCR\)"),
+        (b"a" * (MAX_TEXT + 1), None, r"has 4,000,001 bytes .* 4,000,000 are accepted: split"),
+        ("漢".encode() * (MAX_TEXT // 3 + 1), None, "has 4,000,002 bytes"),
+    ],
+)
+def test_unreadable(content: bytes, media_type: str | None, message: str) -> None:
+    """Each kind of document that cannot be read has its own error of one line."""
+    with pytest.raises(UnreadableError, match=message) as caught:
+        extract(content, media_type=media_type)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@settings(max_examples=25)
+@given(
+    st.binary() | (st.text() | st.text("<>!-/=\"'&;: \n#phtmlbodya\0")).map(str.encode),
+    st.sampled_from([None, "text/html", "text/markdown", "a/b"]) | st.text(),
+    st.none() | st.text() | st.sampled_from(["a.html", "a.md", "a.pdf"]),
+)
+def test_any_bytes_are_text_or_unreadable(
+    content: bytes, media_type: str | None, filename: str | None
+) -> None:
+    """A title is one bounded line; a text is not blank and has no control characters."""
+    try:
+        title, text = extract(content, media_type=media_type, filename=filename)
+    except UnreadableError as error:
+        title = text = str(error)
+    assert title == " ".join(title.split())
+    assert len(title) <= LONGEST_TITLE
+    assert text.strip()
+    assert not set(text) & {"\0", "\r", "\x1b"}
+
+
+Replace = Callable[[object], None]
+
+
+@pytest.fixture
+def replace_read(monkeypatch: pytest.MonkeyPatch) -> Replace:
+    """Have the processes do something else."""
+    return lambda function: monkeypatch.setattr(reading, "_read", function)
+
+
+class Process(NamedTuple):
+    """A process in `hostile.connect`; its connection ends with it."""
+
+    pid: int
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def end(self) -> None:
+        """Wait for the end of the process."""
+        async with asyncio.timeout(SAFETY):
+            with suppress(ConnectionResetError):
+                assert await self.reader.read() == b""
+
+
+class Server(asyncio.Queue[Process]):
+    """The processes that connect to `port`."""
+
+    port: str
+
+    async def process(self) -> Process:
+        """Wait for the next process."""
+        async with asyncio.timeout(SAFETY):
+            return await self.get()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """Provide a server whose port is a title for `hostile.connect`."""
+    server, writers = Server(), []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        pid = int.from_bytes(await reader.readexactly(4), "big")
+        server.put_nowait(Process(pid, reader, writer))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as listening:
+        server.port = str(listening.sockets[0].getsockname()[1])
+        yield server
+        for writer in writers:
+            writer.close()
+
+
+async def read(reader: Reader, content: bytes = b"Hello", title: str = "") -> Any:
+    """Read a document."""
+    async with asyncio.timeout(SAFETY):
+        return await reader.read(content, media_type=None, filename="a.md", title=title)
+
+
+async def test_reader(replace_read: Replace) -> None:
+    """A document becomes passages below its title; its process has a lower priority."""
+    async with Reader(1) as reader:
+        assert await read(reader, b"# Guide\n\nText.") == ("Guide", ["Guide\n\n# Guide\n\nText."])
+        assert await read(reader, b"Text.", title="Mine") == ("Mine", ["Mine\n\nText."])
+        with pytest.raises(UnreadableError, match="is binary"):
+            await read(reader, b"\0\1")
+        replace_read(hostile.identify)
+        pid, niceness = await read(reader)
+        assert pid != os.getpid()
+        assert niceness == min(19, os.nice(0) + 10)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (hostile.hang, r"\(5 bytes\) took more than 0.3 s"),
+        (hostile.exhaust, r"\(5 bytes\) took more than 1,073,741,824 bytes"),
+        (hostile.crash, r"\(5 bytes\) crashed: exit code -11"),
+        (hostile.fail_unpicklably, r"\(5 bytes\) crashed: exit code 1"),
+    ],
+)
+async def test_hostile_document(
+    replace_read: Replace, function: Callable[[], object], message: str
+) -> None:
+    """What takes too much time or memory, or crashes, is unreadable; the next one is read."""
+    replace_read(function)
+    async with Reader(1, timeout=0.3) as reader:
+        with pytest.raises(UnreadableError, match=message):
+            await read(reader)
+        replace_read(hostile.identify)
+        assert await read(reader)
+
+
+async def test_kill_from_outside(replace_read: Replace, server: Server) -> None:
+    """A document whose process is killed has a transient error."""
+    replace_read(hostile.connect)
+    async with Reader(1) as reader:
+        task = asyncio.create_task(read(reader, title=server.port))
+        os.kill((await server.process()).pid, signal.SIGKILL)
+        with pytest.raises(ProcessExpired):
+            await task
+
+
+async def test_kill_of_an_idle_process(replace_read: Replace, server: Server) -> None:
+    """The pool does not survive it, but the reader does."""
+    replace_read(hostile.connect)
+    async with Reader(2) as reader:
+        for _ in range(2):
+            task = asyncio.create_task(read(reader, title=server.port))
+            process = await server.process()
+            process.writer.write(b".")
+            assert await task == process.pid
+            os.kill(process.pid, signal.SIGKILL)
+            async with asyncio.timeout(SAFETY):
+                while reader._pool.active:  # noqa: ASYNC110 -- Pebble polls as well
+                    await asyncio.sleep(0.01)
+    assert multiprocessing.active_children() == []
+
+
+async def test_cancelled_read(replace_read: Replace, server: Server) -> None:
+    """Its process ends, and the next document has another."""
+    replace_read(hostile.connect)
+    async with Reader(1) as reader:
+        task = asyncio.create_task(read(reader, title=server.port))
+        process = await server.process()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await process.end()
+        replace_read(hostile.identify)
+        assert await read(reader)
+
+
+async def test_cancelled_wait(replace_read: Replace, server: Server) -> None:
+    """A document that is cancelled while it waits for a process costs none."""
+    replace_read(hostile.connect)
+    async with Reader(1) as reader:
+        task = asyncio.create_task(read(reader, title=server.port))
+        process = await server.process()
+        waiting = asyncio.create_task(read(reader, title=server.port))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        process.writer.write(b".")
+        assert await task == process.pid
+        replace_read(hostile.identify)
+        assert (await read(reader))[0] == process.pid
+
+
+async def test_closing(replace_read: Replace, server: Server) -> None:
+    """No process outlives its reader, also a busy one; it is terminated by the signal itself."""
+    replace_read(hostile.connect)
+    async with Reader(1) as reader:
+        task = asyncio.create_task(read(reader, title=server.port))
+        process = await server.process()
+        (child,) = multiprocessing.active_children()
+    await process.end()
+    assert multiprocessing.active_children() == []
+    assert child.exitcode == -signal.SIGTERM
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_process_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a transient error after a while."""
+    monkeypatch.setattr(reading, "_prepare_process", hostile.hang)
+    async with Reader(1, timeout=0.1) as reader:
+        monkeypatch.setattr(reading, "GRACE", 0.5)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(SAFETY) as safety:
+                await reader.read(b"Hello", media_type=None, filename=None)
+        assert not safety.expired()
+        monkeypatch.undo()
+
+
+PARENT = """
+import asyncio, sys
+from app.documents import reading
+from tests.documents import hostile
+
+reading._read = hostile.connect
+asyncio.run(reading.Reader(1).read(b"", media_type=None, filename=None, title=sys.argv[1]))
+"""
+
+
+async def test_kill_of_the_parent(server: Server) -> None:
+    """A busy process ends with its parent."""
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PARENT, server.port), stderr=asyncio.subprocess.DEVNULL
+    )
+    process = await server.process()
+    parent.kill()
+    await parent.wait()
+    await process.end()

@@ -1,0 +1,128 @@
+"""Passages: nothing is lost, none is too long, and the splitter never gets too much at once."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from semantic_text_splitter import MarkdownSplitter
+
+from app.documents import splitting
+from app.documents.splitting import LONGEST, PART, SHORT, split
+
+PIECES = [
+    "word", "longer-word", ". ", "! ", " ", "\n", "\n\n", "\n\n\n\n\n", "- item\n", "1. item\n",
+    "> quote\n", "| a | b |\n|---|---|\n| c | d |\n", "```\n", "**bold** ", "`code`", "[a](b)",
+    "漢字", "。", "é", "🙂", "x" * 2000, "\t", "\u00a0", "---\n", "===\n", "<b>",
+    "Sentence. " * 50, "漢字。" * 300, "\n" * 3000, "\n    ",
+]  # fmt: skip
+VISIBLE = st.characters(exclude_categories=["C"])
+HOSTILE = [
+    "x", "漢", "🙂", "word ", "A sentence. ", "\n", "a\n\n\n", "# a\n", "### a\nb\n", "[", "*a ",
+    f"{'>' * 100}a\n", "```\n", "` ", "[a](b) ", "<b>", "| a ", "&amp;", "e\u0301", "# ", "`", "~",
+    "".join(f"{'  ' * depth}- a\n" for depth in range(50)),
+    "".join(f"a{chr(10) * number}" for number in range(90)),
+]  # fmt: skip
+
+
+def characters(text: str) -> str:
+    """Return all but the white space."""
+    return "".join(text.split())
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sampled_from(PIECES) | st.text(VISIBLE, max_size=5), max_size=100).map("".join))
+def test_nothing_is_lost(markdown: str) -> None:
+    """Without headings, the passages one after another are the text, none empty or too long."""
+    markdown = markdown.replace("#", "")
+    passages = split(markdown)
+    assert characters("".join(passages)) == characters(markdown)
+    assert all(passage.strip() and len(passage) <= LONGEST for passage in passages)
+    assert all(len(passage) >= SHORT for passage in passages[:-1])
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.sampled_from(["word ", "Sentence. " * 30, "x" * 3000, "#", "##"]), max_size=60),
+    st.text(max_size=300),
+)
+def test_nothing_is_lost_under_headings(pieces: list[str], title: str) -> None:
+    """Each passage is a lead of one line, and the next of the text without a gap."""
+    numbered = enumerate(pieces, 100)
+    markdown = "".join(f"\n\n{p} <{n}>\n\n" if p[0] == "#" else p for n, p in numbered)
+    rest = characters(markdown)
+    for passage in split(markdown, title=f"T{characters(title)}"):
+        text = characters(passage.partition("\n\n")[2])
+        assert rest.startswith(text)
+        assert len(passage) <= LONGEST
+        rest = rest.removeprefix(text)
+    assert not rest
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_hostile_text(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The splitter, whose time is quadratic, gets a part at a time; the passages are not many."""
+    parts = []
+
+    class Recorder:
+        def __init__(self, capacity: int) -> None:
+            self._splitter = MarkdownSplitter(capacity)
+
+        def chunk_indices(self, text: str) -> list[tuple[int, str]]:
+            parts.append(len(text.encode()))
+            return self._splitter.chunk_indices(text)
+
+    monkeypatch.setattr(splitting, "MarkdownSplitter", Recorder)
+    markdown = f"{piece * (200_000 // len(piece))} a"
+    passages = split(markdown)
+    assert max(parts) <= 2 * PART
+    assert len(parts) <= 2 * len(markdown.encode()) / PART + 1
+    assert len(passages) <= len(markdown.encode()) / SHORT
+    assert max(map(len, passages)) <= LONGEST
+
+
+def test_lead() -> None:
+    """Title and headings lead, outermost first, each once; a heading ends those below it."""
+    headings = ["# Guide", "### A", "## B", "```\n# code\n~~~\n```", "## C", "# D"]
+    markdown = "\n\n".join(f"{heading}\n\n{'Word after word. ' * 170}" for heading in headings)
+    passages = split(markdown, title="Guide")
+    assert any(passage.startswith("Guide > B\n\n## B\n\nWord") for passage in passages)
+    leads = [passage.partition("\n\n")[0] for passage in passages]
+    paths = ["Guide", "Guide > A", "Guide > B", "Guide > C", "Guide > D"]
+    assert list(dict.fromkeys(leads)) == paths
+
+
+def test_long_lead() -> None:
+    """Of a long lead its end stays, as the nearest headings say most."""
+    markdown = f"# {'long ' * 60}\n\n## Near\n\n" + "Word after word. " * 200
+    assert re.match(r"(ong |long )+> Near\n\nWord", split(markdown)[-1])
+
+
+def test_short_texts_are_joined() -> None:
+    """A heading, or the fence of code, is no passage of its own."""
+    code = "\n".join(f"value_{number} = compute(number={number})" for number in range(100))
+    markdown = f"# A\n\n{'word ' * 250}\n\n# B\n\n## C\n\n{'text ' * 60}\n\n```\n{code}\n```"
+    passages = split(markdown)
+    assert len(passages) > 4
+    assert all(re.search("word|text|compute", passage) for passage in passages)
+
+
+def test_boundaries() -> None:
+    """Sentences stay whole, also where parts meet."""
+    sentences = [f"This is the sentence of the number {number}." for number in range(1000)]
+    passages = split(" ".join(sentences))
+    assert len(passages) > 3 * PART / splitting.TEXT
+    assert all(any(sentence in passage for passage in passages) for sentence in sentences)
+
+
+def test_length_depends_on_the_script() -> None:
+    """A passage has about as many bytes in each, as tokens go by bytes rather than characters."""
+    english, chinese = split("A few words. " * 1000), split("漢字漢字。" * 3000)
+    assert 350 < len(chinese[0]) <= 400
+    assert 1100 < len(english[0]) <= 1200
+
+
+@pytest.mark.parametrize("markdown", ["", " \n\t\n", "\n" * 50_000, "\u00a0\n" * 100])
+def test_blank_text(markdown: str) -> None:
+    """It has no passages, however many lines it has."""
+    assert split(markdown, title="Title") == []

@@ -1,0 +1,277 @@
+"""What SERPpost answers and what becomes of it: errors, retries, slots and the cache.
+
+Everything runs on a virtual clock, without a socket.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from app.errors import ServiceError
+from app.websearch.base import SearchResult, WebAccountError, WebError, WebUnavailableError
+from app.websearch.serppost import CACHE_TTL, MAX_PAGES, SerppostClient
+
+from .fake_vendor import KEY, PAGE_URL, failure
+
+OK = {"code": 0, "data": {"markdown": "# Hello"}}
+RESULT = {"title": "asyncio", "url": "https://docs.python.org/", "content": "A library"}
+LONG_AGO, NEVER = "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 00:00:00 GMT"
+
+
+class Vendor:
+    """SERPpost behind a transport of httpx, and its slots."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+        self.times: list[float] = []
+        self.slots: list[str] = []
+        self.held = 0
+        self.no_slot: Exception | None = None
+        self.lost_slot: Exception | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+        self.say(OK)
+
+    def say(self, *answers: object, status: int = 200, retry_after: str = "") -> None:
+        """Answer with these bodies or errors one after another, the last for ever."""
+        self._answers, self._status = list(answers), status
+        self._headers = {"retry-after": retry_after}
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request; one without a slot is a defect."""
+        assert self.held
+        self.requests.append(request)
+        self.times.append(now())
+        body = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        await self.open.wait()
+        if isinstance(body, Exception):
+            raise body
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return httpx.Response(self._status, headers=self._headers, stream=httpx.ByteStream(content))
+
+    @asynccontextmanager
+    async def slot(self, kind: str) -> AsyncIterator[None]:
+        """Hold a slot."""
+        self.slots.append(kind)
+        if self.no_slot:
+            raise self.no_slot
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+        if self.lost_slot:
+            raise self.lost_slot
+
+
+def now() -> float:
+    """Return the virtual time."""
+    return asyncio.get_running_loop().time()
+
+
+@pytest.fixture
+async def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
+    """Make a vendor; stamina reads the virtual clock."""
+    monkeypatch.setattr("time.monotonic", asyncio.get_running_loop().time)
+    return Vendor()
+
+
+@pytest.fixture
+async def web(vendor: Vendor) -> AsyncIterator[SerppostClient]:
+    """Open a client of the vendor."""
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(vendor)) as client,
+        SerppostClient(client, api_key=KEY, slot=vendor.slot, base_url="http://vendor/") as web,
+    ):
+        yield web
+
+
+async def test_calls_are_those_of_the_guide(web: SerppostClient, vendor: Vendor) -> None:
+    """Both calls are sent under the key, each in a slot of its own kind."""
+    assert await web.page(PAGE_URL) == "# Hello"
+    vendor.say({"code": 0, "data": [RESULT, RESULT]})
+    result = SearchResult("asyncio", "https://docs.python.org/", "A library")
+    assert await web.search("Zürich \ud800?", limit=1) == (result,)
+    page, search = vendor.requests
+    assert (page.method, page.url.path, search.url.path) == ("POST", "/api/url", "/api/search")
+    assert json.loads(page.content) == {"s": PAGE_URL, "t": "url", "b": True, "w": 3000}
+    assert json.loads(search.content) == {"s": "Zürich \ud800?", "t": "google", "p": 1}
+    assert page.headers["authorization"] == search.headers["authorization"] == f"Bearer {KEY}"
+    assert vendor.slots == ["page", "search"]
+
+
+def failed(code: int, words: str = "") -> dict[str, object]:
+    """Return an error as SERPpost words it."""
+    return {"code": code, "msg": words, "data": None}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"),
+    [
+        *((200, {"code": 0, "data": {"markdown": empty}}, WebError, "no text")
+          for empty in ("", " \n\t", None)),
+        (200, failed(9999), WebError, "no text"),
+        *((200, {"code": 0, "data": wrong}, WebError, "not text")
+          for wrong in (["# Hello"], {"markdown": {"text": "# Hello"}}, 5)),
+        *((200, wrong, WebError, "not JSON with a numeric code")
+          for wrong in (b"[]", b'"x"', b'{"data": 1}', b'{"code": "0"}', b"\xff", b"[" * 9999)),
+        *((200, failed(code, f"ACME {KEY}"), WebAccountError, f"answered {code}: check the API key")
+          for code in (401, 402, 403)),
+        *((200, failed(1, words), WebAccountError, "answered 1: check the API key")
+          for words in ("Invalid API key", "Unauthorized: ACME Ltd.", "Insufficient credits",
+                        "No balance, try again", "over your plan's usage limit")),
+        *((200, failed(code, "no credits"), WebUnavailableError, f"answered {code}: it failed")
+          for code in (-1001, 1010, 408, 425, 429, 500, 529)),
+        *((200, failed(1, words), WebUnavailableError, "answered 1: it failed")
+          for words in ("timeout", "no free lane", "blocked: too many requests",
+                        "Service temporarily unavailable")),
+        (200, failed(1, "The page is blocked"), WebError, "answered 1: The page is blocked"),
+        (200, failed(1, "Blockchain monkeys"), WebError, "answered 1: Blockchain monkeys"),
+        (401, {"msg": f"ACME {KEY}"}, WebAccountError, "answered 401"),
+        (503, {}, WebUnavailableError, "answered 503"),
+        (302, {}, WebError, "answered 302: no reason given"),
+        (400, {"error": {"message": "out of credits"}}, WebAccountError, "answered 400"),
+        (400, {"detail": {"error": "busy"}}, WebUnavailableError, "answered 400"),
+        (400, {"msg": f"no\n\x1b[31m {KEY}\u202e x"}, WebError, "400: no [31m … x"),
+        (400, {"msg": "x" * 500}, WebError, "400: " + "x" * 200),
+        (400, b"<h1>Blocked</h1>", WebError, "answered 400: no reason given"),
+    ],
+)  # fmt: skip
+async def test_an_answer_has_its_error(
+    web: SerppostClient, vendor: Vendor, status: int, body: object, kind: Any, message: str
+) -> None:
+    """A code means what it does as a status, then its words count; only what may heal is retried.
+
+    The vendor is quoted where it speaks about the page, never about the account.
+    """
+    vendor.say(body, status=status)
+    error = await failure(web.page(PAGE_URL), kind)
+    assert message in str(error)
+    assert "ACME" not in str(error)
+    assert len(str(error)) < 250
+    assert len(vendor.requests) == (3 if kind is WebUnavailableError else 1)
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (5, None),
+        ({"title": "no URL"}, None),
+        (RESULT | {"url": "javascript:alert(1)"}, None),
+        (RESULT | {"url": "https://x/".ljust(2001, "x")}, None),
+        (RESULT | {"content": "", "snippet": None, "description": "d"}, ("asyncio", "d")),
+        (RESULT | {"content": ["x"], "snippet": " s "}, ("asyncio", "s")),
+        (RESULT | {"content": None}, ("asyncio", "asyncio")),
+        (RESULT | {"title": None}, ("https://docs.python.org/", "A library")),
+        (RESULT | {"title": "x" * 999, "content": "x" * 9999}, ("x" * 300, "x" * 2000)),
+    ],
+)
+async def test_results_are_bounded_and_have_a_text(
+    web: SerppostClient, vendor: Vendor, item: object, expected: tuple[str, str] | None
+) -> None:
+    """What is no web page is left out; where there is no summary, the title must do."""
+    vendor.say({"code": 0, "data": [item] * 30}, {"code": 9999}, OK)
+    results = await web.search("why?", limit=99)
+    assert [(one.title, one.text) for one in results] == [expected] * (20 if expected else 0)
+    assert await web.search("nothing", limit=5) == ()
+    await failure(web.search("no list", limit=5), WebError)
+
+
+@pytest.mark.parametrize(("retry_after", "least"), [("", 0), ("7", 7), (LONG_AGO, 0), ("?", 0)])
+async def test_retries_wait_without_a_slot(
+    web: SerppostClient, vendor: Vendor, retry_after: str, least: float
+) -> None:
+    """The first retry is not immediate, and comes no sooner than SERPpost says."""
+    vendor.say(failed(1010), httpx.ConnectError("refused"), OK, retry_after=retry_after)
+    call = asyncio.create_task(web.page(PAGE_URL))
+    await asyncio.sleep(0.2)
+    assert (len(vendor.requests), vendor.held) == (1, 0)
+    assert await call == "# Hello"
+    first, second, third = vendor.times
+    assert least + 0.25 <= second - first <= least + 0.75
+    assert 0.5 <= third - second <= 1.0
+
+
+async def test_a_wait_that_is_too_long_is_the_callers(web: SerppostClient, vendor: Vendor) -> None:
+    """The error says when to come back; SERPpost is not asked again."""
+    for retry_after in ("3600", "9" * 400, NEVER):
+        vendor.say({}, status=503, retry_after=retry_after)
+        error = await failure(web.page(PAGE_URL), WebUnavailableError)
+        assert 3600 <= error.retry_after <= 86_400
+    assert (len(vendor.requests), now()) == (3, 0.0)
+
+
+async def test_a_call_ends(web: SerppostClient, vendor: Vendor) -> None:
+    """An attempt has 30 s, and after 60 s there is no further one."""
+    vendor.open.clear()
+    assert "within 30 s" in str(await failure(web.page(PAGE_URL), WebUnavailableError))
+    assert 60 < now() < 61
+    assert (len(vendor.requests), vendor.held) == (2, 0)
+
+
+@pytest.mark.parametrize("attribute", ["no_slot", "lost_slot"])
+@pytest.mark.parametrize("error", [ServiceError("queue full"), TimeoutError(), OSError()])
+async def test_errors_of_the_slot_pass_unchanged(
+    web: SerppostClient, vendor: Vendor, error: Exception, attribute: str
+) -> None:
+    """Having or keeping no slot is no failure of the vendor, and is not retried."""
+    setattr(vendor, attribute, error)
+    assert await failure(web.page(PAGE_URL), type(error)) is error
+    assert vendor.slots == ["page"]
+
+
+async def test_answers_are_cached_and_errors_are_not(web: SerppostClient, vendor: Vendor) -> None:
+    """A page is paid for once in CACHE_TTL, under any spelling; so is a search, for any limit."""
+    vendor.say(failed(1, "blocked"), OK)
+    await failure(web.page(PAGE_URL), WebError)
+    for url in (PAGE_URL, PAGE_URL.replace("example", "EXAMPLE")):
+        assert await web.page(url) == "# Hello"
+    assert len(vendor.requests) == 2
+    await asyncio.sleep(CACHE_TTL)
+    for number in [*range(MAX_PAGES), 0, MAX_PAGES, 0, 1]:  # what was not used for longest goes
+        await web.page(f"{PAGE_URL}{number or ''}")
+    assert len(vendor.requests) == 2 + MAX_PAGES + 2
+    vendor.say({"code": 0, "data": [RESULT] * 9})
+    assert [len(await web.search("why?", limit=limit)) for limit in (3, 5, 20)] == [3, 5, 9]
+    assert vendor.slots.count("search") == 1
+
+
+@pytest.mark.parametrize("leaves", [0, 1])
+async def test_equal_calls_share_one(web: SerppostClient, vendor: Vendor, leaves: int) -> None:
+    """A cancelled waiter disturbs nobody; after the last one, or at closing, the call ends."""
+    vendor.open.clear()
+    waiters = [asyncio.create_task(web.page(PAGE_URL)) for _ in range(2)]
+    for leaver, held in ((leaves, 1), (1 - leaves, 0)):
+        await asyncio.sleep(1)
+        waiters[leaver].cancel()
+        await asyncio.sleep(1)
+        assert (waiters[leaver].cancelled(), vendor.held) == (True, held)
+    waiters = [asyncio.create_task(web.page(PAGE_URL)) for _ in range(2)]
+    await asyncio.sleep(1)
+    vendor.open.set()
+    assert await asyncio.gather(*waiters) == ["# Hello"] * 2
+    assert len(vendor.requests) == 2
+    vendor.open.clear()
+    left = asyncio.create_task(web.search("why?", limit=3))
+    await asyncio.sleep(1)
+    await web.__aexit__()
+    assert vendor.held == 0
+    await asyncio.wait([left])
+    assert left.cancelled()
+
+
+async def test_no_key_is_shown(web: SerppostClient, vendor: Vendor) -> None:
+    """One that no header can carry is refused, as errors would quote it; no repr has the key."""
+    client = httpx.AsyncClient(transport=httpx.MockTransport(vendor))
+    for key in ("", "a key", "key\n", "kéy", "key\x00"):
+        with pytest.raises(ValueError, match=r"ASCII without spaces$"):
+            SerppostClient(client, api_key=key, slot=vendor.slot)
+    shown = {name: value for name, value in vars(web).items() if name != "_key"}
+    assert KEY not in repr(web) + repr(shown)
+    vendor.say(LookupError())
+    await failure(web.page(PAGE_URL), LookupError)  # a defect is not disguised

@@ -1,0 +1,88 @@
+"""Only public pages may be fetched, however a URL is spelled."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.websearch.base import ForbiddenURLError
+from app.websearch.urls import check_url
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("HTTP://Example.COM/A?b=C#d", "http://example.com/A?b=C#d"),
+        ("https://example.com.:/", "https://example.com/"),
+        ("https://sub_domain.example.co.uk:8443/", "https://sub_domain.example.co.uk:8443/"),
+        ("https://münchen.de/straße", "https://xn--mnchen-3ya.de/straße"),
+        ("https://\uff45\uff58ample\u3002com/", "https://example.com/"),
+        ("http://93.184.216.34/", "http://93.184.216.34/"),
+        ("http://[2606:4700:0:0::1111]:80/", "http://[2606:4700::1111]:80/"),
+        ("http://[64:ff9b::8.8.8.8]/", "http://[64:ff9b::808:808]/"),
+        ("https://0x7f.1.example.com/", "https://0x7f.1.example.com/"),
+        ("https://localhost.example.com/?to=http://127.0.0.1/@x",) * 2,
+        ("https://example.com/".ljust(2000, "x"),) * 2,
+    ],
+)
+def test_a_public_page_passes(url: str, checked: str) -> None:
+    """It comes back with its host in one spelling, and with the rest as it was."""
+    assert check_url(url) == checked == check_url(checked)
+
+
+ADDRESSES = (
+    "127.0.0.1 127.255.255.254 0.0.0.0 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 "
+    "100.100.100.200 168.63.129.16 192.0.0.192 192.0.2.1 198.18.0.1 224.0.0.1 240.0.0.1 "
+    "255.255.255.255 [::] [::1] [fe80::1] [fec0::1] [fc00::1] [fd00:ec2::254] [ff02::1] "
+    "[2001:db8::1] [::ffff:127.0.0.1] [::127.0.0.1] [64:ff9b::10.0.0.1] [64:ff9b:1::8.8.8.8] "
+    "[2002:7f00:1::] [2001:0:4136:e378:8000:63bf:3fff:fdd2] [100::1] [2606:4700::1111%25eth0]"
+)
+ODD_SPELLINGS = (
+    "2130706433 0x7f000001 0x7f.0.0.1 0x7f.1 017700000001 0177.0.0.1 127.1 0 127.0.0.1. "
+    "127.000.000.001 1.2.3.4.5 999.1.1.1 \uff11\uff12\uff17.\uff10.0.\uff11 ①②⑦.⓪.⓪.① 127。0。0。1 "
+    "127.0.0.0x1 127.0.0.0x %31%32%37.0.0.1 0x08080808 010.8.8.8 ٣.٣.٣.٣ example.1 [127.0.0.1] [1]"
+)
+NAMES = (
+    "localhost LOCALHOST. a.localhost ⓛocalhost localhost.localdomain redis com x.INTERNAL "
+    "metadata.google.internal printer.local router.lan nas.home.arpa a..b .example.com "
+    "-a.example.com a-.example.com exa%20mple.com example.com%00 example.com\\@x exam\u200bple.com "
+    "\ud800.example.com ℀.com 例え..com xn--\xfc.de example.com:port example.com:99999 "
+    f"{'a' * 64}.de {'a.' * 127}de user:secret@example.com @example.com example.com:80@127.0.0.1"
+)
+NO_PAGES = [
+    "", "example.com", "//example.com/", "http:", "http:example.com", "http:///path", "http://?x",
+    "ftp://example.com/", "file:///etc/passwd", "javascript:alert(1)", "data:text/html,x",
+    "https://example.com/a b", "https://example.com/a\\b", "https://example.com/a\nb",
+    "https://exam\x00ple.com/", "https://exam\tple.com/", "http://:80/", "http://[", "http://[v1.x]/",
+    "https://example.com/".ljust(2001, "x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "url",
+    [*(f"http://{host}/" for host in f"{ADDRESSES} {ODD_SPELLINGS} {NAMES}".split()), *NO_PAGES],
+)
+def test_what_is_not_a_public_page_is_refused(url: str) -> None:
+    """In one line, which does not quote a password."""
+    with pytest.raises(ForbiddenURLError) as raised:
+        check_url(url)
+    assert str(raised.value).isprintable()
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("prefix", ["::ffff:0:0", "64:ff9b::", "2002::"])
+@settings(max_examples=25)
+@given(address=st.ip_addresses(v=4))
+def test_an_address_inside_another_counts(prefix: str, address: IPv4Address) -> None:
+    """An IPv4 address passes only if it is global; inside an IPv6 one if it does by itself."""
+
+    def passes(host: object) -> bool:
+        try:
+            return bool(check_url(f"http://{host}/"))
+        except ForbiddenURLError:
+            return False
+
+    inside = int(address) << 80 if prefix == "2002::" else int(address)
+    assert passes(f"[{IPv6Address(int(IPv6Address(prefix)) | inside)}]") == passes(address)
+    assert address.is_global or not passes(address)

@@ -1,0 +1,52 @@
+"""SERPpost as the service uses it: a source of answers, and what fetches pages."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.service import RunningService, serve
+from tests.upstream import Script
+from tests.websearch.fake_vendor import KEY, FakeVendor, success
+
+RESULT = {"title": "Zebras", "url": "https://example.org/", "content": "A zebra has stripes."}
+
+
+@pytest.fixture
+async def vendor() -> AsyncIterator[FakeVendor]:
+    """Run a fake SERPpost."""
+    async with FakeVendor() as running:
+        yield running
+
+
+@pytest.fixture
+async def service(vendor: FakeVendor) -> AsyncIterator[RunningService]:
+    """Run a service with an account there."""
+    async with serve(serppost_api_key=KEY, serppost_base_url=vendor.base_url) as service:
+        yield service
+
+
+async def test_web_is_a_source(vendor: FakeVendor, service: RunningService) -> None:
+    """With a key, the results of a web search are among the sources."""
+    vendor.script = success([RESULT])
+    question = {"role": "user", "content": "Has a zebra stripes?"}
+    events = await service.chat(messages=[question], retrieve=True)
+    web = [source for source in events[0].data["sources"] if source["source"] == "web"]
+    snippet = {"snippet": "A zebra has stripes.", "source": "web"}
+    assert web == [{"title": "Zebras", "url": "https://example.org/", **snippet}]
+    assert vendor.requests[0].json["s"] == "Has a zebra stripes?"
+
+
+async def test_vendor_that_fails_is_degraded(vendor: FakeVendor, service: RunningService) -> None:
+    """An answer goes on without the web."""
+    vendor.script = Script(status=401, body=b'{"msg": "bad key"}')
+    events = await service.chat(retrieve=True)
+    assert {"source": "web", "reason": "failed"} in events[0].data["degraded"]
+    assert events[-1].name == "done"
+
+
+async def test_starts_without_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a key the service starts, logs that the web is off, and never asks it."""
+    async with serve() as service:
+        events = await service.chat(retrieve=True)
+    assert "SERPPOST_API_KEY is not set" in capsys.readouterr().err
+    assert "web" not in str(events[0].data)
