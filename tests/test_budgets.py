@@ -30,29 +30,26 @@ class Lines(NamedTuple):
     tests: int
 
 
-# The next change is about the core; what its rooms must come down to is behind each number.
+# The next change is about the core; what each number must come down to then is behind it.
 WHOLE = {
     "default": Lines(8_500, 14_700),  # 6,800 and 9,000
-    "least": Lines(6_550, 12_400),  # 4,800 and 6,000
+    "least": Lines(6_450, 12_300),  # 4,800 and 6,000
     "un-rendered": Lines(10_240, 16_810),  # 9,000 and 12,000
 }
-DOCUMENTS_SIDE = {
-    "default": Lines(2_400, 2_700),
-    "least": Lines(350, 450),
-    "un-rendered": Lines(2_900, 2_700),
-}
+DOCUMENTS_SIDE = {"default": Lines(2_400, 2_700), "un-rendered": Lines(2_900, 2_700)}
 LEAST_EXPLAINED = {"default": 0.2038, "un-rendered": 0.1978}
 """The share of the lines of app/ that are comments or docstrings."""
 MOST_FILES = 10
 MOST_IN_APP = 12
 OVERFULL = {
-    "app": 17,
-    "app/api": 19,
+    "app": 16,
+    "app/api": 16,
     "app/llm": 17,
-    "app/ratelimit": 14,
+    "app/ratelimit": 13,
     "tests": 16,
     "tests/api": 17,
     "tests/llm": 22,
+    "tests/ratelimit/on_redis": 15,
 }
 """Files in folders of the core that hold too many; the next change empties this table."""
 
@@ -100,16 +97,33 @@ def projects(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     }
 
 
-@pytest.mark.parametrize("top", ["app", "tests"])
+def count(project: Path, files: re.Pattern[str] | None = None) -> Lines:
+    """Count the lines of the Python files, or of those whose paths in app/ or tests/ match."""
+    app, tests = (
+        sum(
+            len(text.splitlines())
+            for path, text in python_files(project, top)
+            if not files or files.match(path)
+        )
+        for top in Lines._fields
+    )
+    return Lines(app, tests)
+
+
 @pytest.mark.parametrize("name", WHOLE)
-def test_lines(projects: dict[str, Path], name: str, top: str) -> None:
-    """Neither the whole nor its documents side is larger than its budget."""
-    whole = documents = 0
-    for path, text in python_files(projects[name], top):
-        whole += len(text.splitlines())
-        documents += len(text.splitlines()) if ON_DOCUMENTS_SIDE.match(path) else 0
-    assert whole <= getattr(WHOLE[name], top)
-    assert documents <= getattr(DOCUMENTS_SIDE[name], top)
+def test_lines(projects: dict[str, Path], name: str) -> None:
+    """A project is not larger than its budget."""
+    lines = count(projects[name])
+    assert lines.app <= WHOLE[name].app
+    assert lines.tests <= WHOLE[name].tests
+
+
+@pytest.mark.parametrize("name", DOCUMENTS_SIDE)
+def test_lines_of_the_documents_side(projects: dict[str, Path], name: str) -> None:
+    """Nor is all that finds documents, keeps them or works on them."""
+    lines = count(projects[name], ON_DOCUMENTS_SIDE)
+    assert lines.app <= DOCUMENTS_SIDE[name].app
+    assert lines.tests <= DOCUMENTS_SIDE[name].tests
 
 
 @pytest.mark.parametrize("name", LEAST_EXPLAINED)

@@ -32,6 +32,7 @@ EMBEDDING: dict[str, Any] = {"model": "embed-fake", "input": "How are you?"}
 LOCALHOST = "127.0.0.1"
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """All is plain HTTP here, and loading certificates takes longer than most tests."""
+STORE = "none: {folder}"  # optional: vector_store=none
 STORE = "postgresql://127.0.0.1:1/nowhere"  # optional: vector_store=pgvector
 STORE = "http://127.0.0.1:1"  # optional: vector_store=qdrant
 STORE = "sqlite:///{folder}/documents.db"  # optional: vector_store=sqlite
@@ -177,8 +178,7 @@ async def serve(**values: Any) -> AsyncIterator[RunningService]:
     """Run the service with these settings on a port of its own; stop it on leaving."""
     pace = {"echo_first_token_delay": 0, "echo_token_interval": 0}
     with TemporaryDirectory() as folder:
-        store = dict[str, str]()
-        store = {"vector_store_url": STORE.format(folder=folder)}  # optional: vector_store
+        store = {"vector_store_url": STORE.format(folder=folder)}
         settings = Settings(**{"_env_file": None, **pace, **store, **values})
         async with _running(settings) as service:
             yield service

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.stores.base import StoreUnavailableError
+from app.stores.ranking import storable
 
 from .database import DOCUMENTS, build_engine, create_tables, make_folder
 from .submission import MARKDOWN, Submission
@@ -96,9 +97,9 @@ class Catalogue:
         id_, revision = await asyncio.to_thread(submission.digests)
         values = {
             "id": id_, "revision": revision, "model": self._model, "state": "queued",
-            "title": _storable(submission.title), "url": submission.url,
-            "media_type": _storable(submission.media_type),
-            "filename": _storable(submission.filename),
+            "title": storable(submission.title), "url": submission.url,
+            "media_type": storable(submission.media_type or ""),
+            "filename": storable(submission.filename or ""),
             "metadata": dict(submission.metadata), "content": submission.content,
             "fetched": submission.content is not None, "error": None, "attempts": 0,
             "due": time.time(),
@@ -172,13 +173,13 @@ class Catalogue:
     async def ready(self, document: Document, title: str) -> bool:
         """End the lease: the passages are stored."""
         return await self._update(
-            document, lease=None, state="ready", title=_storable(title), content=None
+            document, lease=None, state="ready", title=storable(title), content=None
         )
 
     async def fail(self, document: Document, error: str) -> bool:
         """End the lease: there will be no further attempt."""
         return await self._update(
-            document, lease=None, state="failed", error=_storable(error), content=None
+            document, lease=None, state="failed", error=storable(error), content=None
         )
 
     async def postpone(self, document: Document, seconds: float, *, counted: bool = True) -> bool:
@@ -228,13 +229,8 @@ class Catalogue:
             async with asyncio.timeout(TIMEOUT), self._engine.begin() as connection:
                 return await work(connection)
         except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())
-            raise StoreUnavailableError(f"the catalogue's database: {reason}") from error
-
-
-def _storable(text: str | None) -> str | None:
-    """Drop what a database refuses: NUL, and lone surrogates."""
-    return text and text.encode("utf-8", "replace").decode().replace("\0", "")
+            cause = getattr(error, "orig", None) or error
+            raise StoreUnavailableError.from_error("the catalogue", cause) from error
 
 
 def _select(document_id: str) -> sa.Select[Any]:

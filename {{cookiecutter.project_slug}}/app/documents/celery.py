@@ -11,10 +11,10 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 from celery import Celery
-from celery.signals import setup_logging, worker_shutting_down
+from celery.signals import setup_logging
 from celery.utils.threads import bound_open_broker_sockets  # type: ignore[attr-defined]
 from celery.worker.consumer import Consumer
-from kombu import Message
+from kombu import Connection, Message
 
 from .publishing import DEADLINE, TASK, OpenPipeline, Publisher
 
@@ -26,7 +26,13 @@ log = logging.getLogger(__name__)
 
 
 class TolerantConsumer(Consumer):
-    """Drops malformed messages that would end Celery's consumer."""
+    """Celery's consumer, which neither malformed messages nor a silent broker can block."""
+
+    def connect(self) -> Connection:
+        """Connect; waits for the broker end after DEADLINE."""
+        connection: Connection = super().connect()
+        bound_open_broker_sockets(connection, DEADLINE)
+        return connection
 
     def create_task_handler(self, *args: Any) -> Callable[[Message], None]:  # noqa: ANN401
         """Return what handles a message."""
@@ -101,11 +107,5 @@ def run_celery_worker(url: str, open_pipeline: OpenPipeline) -> None:
             without_heartbeat=True,
             quiet=True,
         )
-
-        @worker_shutting_down.connect(weak=False)
-        def bound_shutdown(**_: object) -> None:
-            connection = worker.consumer.connection  # type: ignore[attr-defined]
-            bound_open_broker_sockets(connection, DEADLINE)
-
         worker.start()
     sys.exit(worker.exitcode)

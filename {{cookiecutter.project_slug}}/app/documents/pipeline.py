@@ -12,8 +12,8 @@ at once, and the passages of one that was deleted meanwhile are deleted.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -114,6 +114,12 @@ class Pipeline:
         """Process every document that is due, or has been for `overdue` seconds."""
         for lane in (self._fetching, self._working):
             self._run(self._dispatch(lane, overdue))
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[Callable[[str], None]]:
+        """Start, and yield what announces a document that was queued."""
+        self.start()
+        yield self.wake
 
     def wake(self, _document_id: str = "") -> None:
         """Look for due documents now."""

@@ -150,7 +150,7 @@ class _Matrix:
             self._ids, self._blocks = np.empty(0, np.int64), []
         new = db.execute(
             "SELECT id, vector FROM passages WHERE id > ? AND length(vector) = ? ORDER BY id",
-            (int(self._ids.max(initial=0)), 4 * dimension),
+            (int(self._ids[-1]) if len(self._ids) else 0, 4 * dimension),
         )
         while batch := new.fetchmany(4096):
             ids, vectors = zip(*batch, strict=True)

@@ -6,7 +6,7 @@ The service, the job workers and `python -m app.ingest` all use it.
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -171,8 +171,7 @@ async def open_document_service(
         broker = settings.broker_url.get_secret_value()  # optional: job_queue
         publisher = celery_publisher(broker)  # optional: job_queue=celery
         publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
-        publisher = nullcontext(documents.pipeline.wake)  # optional: job_queue=none
-        documents.pipeline.start()  # optional: job_queue=none
+        publisher = documents.pipeline.started()  # optional: job_queue=none
         uploads = ConcurrencyLimiter(
             UPLOADS, max_queue=MAX_WAITING_UPLOADS, queue_timeout=UPLOAD_TIMEOUT
         )

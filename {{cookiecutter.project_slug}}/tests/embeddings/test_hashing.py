@@ -26,8 +26,7 @@ def nearness(one: str, other: str) -> float:
 def test_every_text_has_a_vector_of_length_1(text: str) -> None:
     """Whatever the text, its row is finite, of length 1, and the same each time."""
     row = embed_one(text)
-    assert row.shape == (512,)
-    assert row.dtype == np.float32
+    assert f"{row.shape} {row.dtype}" == "(512,) float32"
     assert np.linalg.norm(row) == pytest.approx(1.0, abs=1e-5)
     assert np.array_equal(row, embed_one(text))
 
@@ -35,7 +34,6 @@ def test_every_text_has_a_vector_of_length_1(text: str) -> None:
 def test_vectors_stay_as_they_are() -> None:
     """Stored vectors compare with new ones: a change of them changes MODEL, and this test."""
     rounded = (1000 * embed_one("Go on, 限 go")).round().astype("<i2")
-    assert np.flatnonzero(rounded)[:3].tolist() == [12, 25, 43]
     assert (MODEL, hashlib.sha256(rounded.tobytes()).hexdigest()[:8]) == (
         "hashing-512-v1",
         "a75ea3ae",

@@ -40,8 +40,7 @@ class FakeServer:
     async def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
         """Answer a request."""
         self.bodies.append(body)
-        for _ in range(9 - len(self.bodies)):  # so that the first comes last
-            await asyncio.sleep(0)
+        await settle(9 - len(self.bodies))  # so that the first comes last
         if not self._free:
             await self.answers.setdefault(body["input"][0], asyncio.Future())
         return answer(*[self._encode([2.0, float(text)]) for text in body["input"]])
@@ -52,9 +51,9 @@ def numbers(batches: float) -> list[str]:
     return [str(n) for n in range(int(batches * BATCH_ITEMS))]
 
 
-async def settle() -> None:
+async def settle(rounds: int = 20) -> None:
     """Let every task go as far as it can."""
-    for _ in range(20):
+    for _ in range(rounds):
         await asyncio.sleep(0)
 
 
@@ -146,9 +145,9 @@ async def test_a_question_does_not_wait_for_a_document() -> None:
         server.answers[text].set_result(None)
         await settle()
     assert len(await question) == 1
-    other.cancel()
-    document.cancel()
-    await asyncio.wait([document, other])
+    for task in (document, other):
+        task.cancel()
+        await asyncio.wait([task])
     last = asyncio.create_task(embedder.embed(["777"]))
     await settle()
     server.answers["777"].set_result(None)

@@ -34,7 +34,7 @@ class Jobs:
         module = import_module(f"app.documents.{tool}")
         self.publisher = getattr(module, f"{tool}_publisher")(broker_url)
         self.stack = AsyncExitStack()
-        self._tool = tool
+        self.tool = tool
         self._folder = folder
         self._urls = {"database_url": catalogue_url, "broker_url": broker_url}
 
@@ -52,7 +52,7 @@ class Jobs:
         """Start a worker that claims documents without a message when they are overdue."""
         with (self._folder / "log").open("ab") as log:
             worker = await asyncio.create_subprocess_exec(
-                *(PYTHON, "-m", program.__name__, self._tool, str(overdue)),
+                *(PYTHON, "-m", program.__name__, self.tool, str(overdue)),
                 cwd=self._folder,
                 env={"PYTHONPATH": str(SOURCE), **os.environ}
                 | {name.upper(): url for name, url in self._urls.items()},

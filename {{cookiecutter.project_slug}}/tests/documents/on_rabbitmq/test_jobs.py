@@ -14,6 +14,7 @@ from .conftest import LONG, Jobs
 NEVER = 3600.0
 """Overdue: documents are processed by message only."""
 SOON = 1.0
+CONNECTED = {"celery": "Connected to", "taskiq": "Listening started"}
 
 pytestmark = on_its_own_store
 
@@ -38,13 +39,19 @@ async def test_sigterm(jobs: Jobs) -> None:
 
 
 async def test_killed_worker(jobs: Jobs) -> None:
-    """When a worker was killed in the middle of a batch, another one processes all of it."""
+    """When a worker was killed in the middle of a batch, others process all of it.
+
+    What it had received is delivered again at once; what it had begun is overdue after its lease.
+    """
     async with jobs.service() as service:
         ids = await post(service, *"abcdefgh")
-        worker = await jobs.worker(overdue=SOON)
+        worker = await jobs.worker(overdue=NEVER)
         await jobs.until(lambda: len(jobs.noted("begun")) > 1)
         await jobs.end(worker, signal.SIGKILL)
+        left = set(ids) - set(jobs.noted("begun"))
         jobs.go()
+        await jobs.worker(overdue=NEVER)
+        await jobs.until(lambda: left <= set(jobs.noted("stored")))
         await jobs.worker(overdue=SOON)
         await jobs.stored_once(ids)
 
@@ -68,10 +75,11 @@ async def test_restarted_broker(jobs: Jobs, broker: RabbitMQNode) -> None:
 async def test_unavailable_broker(jobs: Jobs, broker: RabbitMQNode, state: str) -> None:
     """Documents are accepted, and processed once overdue; service and worker end in time."""
     jobs.go()
+    worker = await jobs.worker(overdue=SOON)
+    await jobs.until(lambda: CONNECTED[jobs.tool] in jobs.read("log"))
     with getattr(broker, state)():
         async with jobs.service() as service:
             ids = await post(service, "a", "b")
-        worker = await jobs.worker(overdue=SOON)
         await jobs.stored_once(ids)
         assert await jobs.end(worker) == 0
         async with asyncio.timeout(LONG):
