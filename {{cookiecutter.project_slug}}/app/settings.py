@@ -17,7 +17,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 
 from app.broker_url import BrokerUrl  # optional: job_queue
 from app.clients import parse_keys
@@ -35,6 +41,11 @@ STORE_URL = "http://localhost:6333"  # optional: vector_store=qdrant
 STORE_URL = "sqlite:///data/documents.db"  # optional: vector_store=sqlite
 DATABASE_URL = "sqlite:///data/documents.db"  # optional: vector_store=qdrant
 DATABASE_URL = ""  # optional: vector_store=sqlite, vector_store=pgvector
+REMOVED = {
+    "CLIENT_TERMS": "all clients have the same share and limits",
+    "TIKTOKEN_ENCODING": "tokens are estimated",
+}
+"""Variables of earlier versions, and what holds instead."""
 DEFAULT_MODELS: dict[str, str] = {
     "echo": "echo",
     "openai": "gpt-5.4-mini",
@@ -196,6 +207,13 @@ def load_settings(**values: Any) -> Settings:  # noqa: ANN401
         return Settings(**values)
     except ValidationError as error:
         raise SystemExit(f"Bad settings: {_in_one_line(error)}") from None
+
+
+def removed_variables() -> str:
+    """Name the variables that are still set though they were removed, in one line; "" if none."""
+    sources = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
+    given = {name.upper() for source in sources for name in source.env_vars}
+    return "; ".join(f"{name}: {instead}" for name, instead in REMOVED.items() if name in given)
 
 
 def _in_one_line(error: ValidationError) -> str:
