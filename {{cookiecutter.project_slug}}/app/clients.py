@@ -1,12 +1,10 @@
-"""Who may ask, by which key, and on which terms."""
+"""Who may ask, and by which key."""
 
 import hashlib
 import hmac
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -16,20 +14,10 @@ KEY = re.compile("[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What one client is granted: its share of the queue, and its limits if they are its own."""
-
-    weight: float = 1.0
-    requests: int | None = None
-    tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Client:
     """Somebody who asks: a key's name, or an address where the service is open."""
 
     name: str
-    terms: Terms = Terms()
 
 
 class Keyring:
@@ -38,10 +26,9 @@ class Keyring:
     Kept as digests, so that no dump or log of this object shows a key.
     """
 
-    def __init__(self, keys: Mapping[str, SecretStr], terms: Mapping[str, Terms]) -> None:
+    def __init__(self, keys: Mapping[str, SecretStr]) -> None:
         self._clients = [
-            (_digest(key.get_secret_value()), Client(name, terms.get(name, Terms())))
-            for name, key in keys.items()
+            (_digest(key.get_secret_value()), Client(name)) for name, key in keys.items()
         ]
 
     @property
@@ -77,35 +64,6 @@ def parse_keys(entries: Iterable[str]) -> dict[str, str]:
     if not len(names) == len(keys) == len(pairs):
         raise ValueError("each name and each key should occur once")
     return dict(pairs)
-
-
-def parse_terms(entry: str) -> tuple[str, Terms]:
-    """Read `name:weight=2:requests=100:tokens=50000`; ValueError says what is wrong."""
-    name, *terms = entry.split(":")
-    given = dict(term.partition("=")[::2] for term in terms)
-    if not given or not given.keys() <= READ_TERM.keys():
-        known = ", ".join(READ_TERM)
-        raise ValueError(f"each entry should be a name with {known}, as alice:weight=2:tokens=9000")
-    return name, Terms(**{term: READ_TERM[term](value) for term, value in given.items()})
-
-
-def _positive_int(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError(f"{text} should be at least 1")
-    return int(text)
-
-
-def _positive_float(text: str) -> float:
-    if not 0 < float(text) < math.inf:
-        raise ValueError(f"{text} should be above 0, and finite")
-    return float(text)
-
-
-READ_TERM: dict[str, Callable[[str], Any]] = {
-    "weight": _positive_float,
-    "requests": _positive_int,
-    "tokens": _positive_int,
-}
 
 
 def _digest(key: str) -> bytes:

@@ -84,7 +84,7 @@ async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
         limiter=limiter,
         limits=limits,
         provider=provider,
-        keyring=Keyring(settings.api_keys, settings.client_terms),
+        keyring=Keyring(settings.api_keys),
         retrieval=retrieval,
         metrics=metrics,
     )

@@ -43,9 +43,7 @@ class RateLimits:
                 self.limiter.correct(budget, remaining=share, reset=left.reset)
 
     def _own(self, client: Client) -> Sequence[Budget]:
-        own = {"requests": client.terms.requests, "tokens": client.terms.tokens}
-        limits = {unit: own[unit] or limit for unit, limit in self.client.items()}
-        return self._budgets(f"client:{client.name}", limits)
+        return self._budgets(f"client:{client.name}", self.client)
 
     def _budgets(self, key: str, limits: Mapping[Unit, int | None]) -> Sequence[Budget]:
         return [

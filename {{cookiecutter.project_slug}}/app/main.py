@@ -5,6 +5,7 @@
 Importing this module does no work.
 """
 
+import structlog
 from fastapi import FastAPI
 
 from app import __title__, __version__
@@ -14,15 +15,19 @@ from app.api.documents import router as documents_router  # optional: vector_sto
 from app.api.page import router as page_router  # optional: web_page
 from app.api.send_timeout import SendTimeout
 from app.lifespan import lifespan_of
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, removed_variables
 from app.telemetry.access import RequestLog
 from app.telemetry.logs import configure_logging
+
+log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; without `settings` they are read from the environment."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    if removed := removed_variables():
+        log.warning("settings that were removed are still set", removed=removed)
     app = FastAPI(title=__title__, version=__version__, lifespan=lifespan_of(settings))
     silence = settings.send_timeout
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, silence=silence)

@@ -17,10 +17,16 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 
 from app.broker_url import BrokerUrl  # optional: job_queue
-from app.clients import Terms, parse_keys, parse_terms
+from app.clients import parse_keys
 from app.llm.deadlines import Deadlines
 from app.redis_url import RedisUrl  # optional: redis_rate_limiter
 
@@ -35,6 +41,11 @@ STORE_URL = "http://localhost:6333"  # optional: vector_store=qdrant
 STORE_URL = "sqlite:///data/documents.db"  # optional: vector_store=sqlite
 DATABASE_URL = "sqlite:///data/documents.db"  # optional: vector_store=qdrant
 DATABASE_URL = ""  # optional: vector_store=sqlite, vector_store=pgvector
+REMOVED = {
+    "CLIENT_TERMS": "all clients have the same share and limits",
+    "TIKTOKEN_ENCODING": "tokens are estimated",
+}
+"""Variables of earlier versions, and what holds instead."""
 DEFAULT_MODELS: dict[str, str] = {
     "echo": "echo",
     "openai": "gpt-5.4-mini",
@@ -125,7 +136,6 @@ class Settings(BaseSettings):
     retrieval_tokens: int = Field(2000, ge=1)
 
     api_keys: Annotated[dict[str, SecretStr], NoDecode] = {}
-    client_terms: Annotated[dict[str, Terms], NoDecode] = {}
 
     echo_first_token_delay: Pause = 0.3
     echo_token_interval: Pause = 0.03
@@ -150,11 +160,6 @@ class Settings(BaseSettings):
     def _parse_keys(cls, value: object) -> object:
         return parse_keys(_parts(value)) if isinstance(value, str) else value
 
-    @field_validator("client_terms", mode="before")
-    @classmethod
-    def _parse_terms(cls, value: object) -> object:
-        return dict(map(parse_terms, _parts(value))) if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _keys_are_there(self) -> Self:
         needs_key = {
@@ -174,12 +179,6 @@ class Settings(BaseSettings):
     def _one_model_per_provider(self) -> Self:
         if len(self.llm_model) > len(self.llm_provider):
             raise ValueError("LLM_MODEL names more models than LLM_PROVIDER names providers")
-        return self
-
-    @model_validator(mode="after")
-    def _terms_are_somebodys(self) -> Self:
-        if strangers := sorted(self.client_terms.keys() - self.api_keys.keys()):
-            raise ValueError(f"CLIENT_TERMS has terms for {strangers}, API_KEYS has no such name")
         return self
 
     @property
@@ -210,6 +209,13 @@ def load_settings(**values: Any) -> Settings:  # noqa: ANN401
         raise SystemExit(f"Bad settings: {_in_one_line(error)}") from None
 
 
+def removed_variables() -> str:
+    """Name the variables that are still set though they were removed, in one line; "" if none."""
+    sources = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
+    given = {name.upper() for source in sources for name in source.env_vars}
+    return "; ".join(f"{name}: {instead}" for name, instead in REMOVED.items() if name in given)
+
+
 def _in_one_line(error: ValidationError) -> str:
     return "; ".join(map(_problem, error.errors(include_url=False)))
 
@@ -219,5 +225,5 @@ def _problem(error: ErrorDetails) -> str:
     if not error["loc"]:  # a rule over several variables, which names them itself
         return message
     name = str(error["loc"][0])
-    is_secret = any(part in name for part in ("key", "url", "terms"))  # or may be by mistake
+    is_secret = any(part in name for part in ("key", "url"))  # or may be by mistake
     return f"{name.upper()}{'' if is_secret else '={!r}'.format(error['input'])}: {message}"

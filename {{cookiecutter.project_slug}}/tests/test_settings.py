@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.main import create_app
 from app.settings import DEFAULT_MODELS, load_settings
 
 BAD_VALUES = [
@@ -159,3 +160,18 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://me:my-secret-key@localhost")
     assert "OPENAI_BASE_URL" in refusal()
     assert "my-secret-key" not in refusal()
+
+
+def test_removed_variables_are_named_in_one_warning(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was removed and is still set, in the environment or in `.env`, is one line at start."""
+    create_app()
+    assert "removed" not in capsys.readouterr().err
+    monkeypatch.setenv("CLIENT_TERMS", "alice:weight=2")
+    (directory / ".env").write_text("tiktoken_encoding=o200k_base\n")
+    create_app()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "CLIENT_TERMS: all clients have the same share" in line
+    assert "TIKTOKEN_ENCODING: tokens are estimated" in line
+    assert "alice" not in line

@@ -7,7 +7,7 @@ everything is given back exactly once: the provider's stream, then the reservati
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Annotated
 
@@ -39,17 +39,17 @@ class Admission:
         self._held = held
         self._response = response
         self._budgets = services.limits.budgets(client)
-        self._expected = held.enter_context(ExitStack())
         self.headers: dict[str, str] = {}
         """How the client's own budgets stood when its call was reserved; none before that."""
 
     async def retrieve(self, question: str) -> Retrieved:
         """Find what the answer may be made from, as much as the settings allow; no slot is held.
 
-        What would be refused afterwards is refused before, as by `join`, whose place is kept.
+        A used-up budget and a full queue are refused before retrieval costs anything. No place is
+        kept, so `join` may still refuse.
         """
         self.services.limits.limiter.check(self._budgets)
-        self._expected.enter_context(self.services.limiter.expecting(self._client.name))
+        self.services.limiter.check_room()
         retrieved = await self.services.retrieval.retriever.retrieve(question)
         settings = self.services.settings
         best = retrieved.found[: settings.retrieval_passages]
@@ -61,11 +61,8 @@ class Admission:
 
         A budget that is known to be used up is refused here already, as RateLimited.
         """
-        self._expected.close()
         self.services.limits.limiter.check(self._budgets)
-        return self._held.enter_context(
-            self.services.limiter.join(self._client.name, weight=self._client.terms.weight)
-        )
+        return self._held.enter_context(self.services.limiter.join(self._client.name))
 
     async def open(self, request: JSONObject) -> ChunkStream:
         """Open the provider's answer, up to its first token; the turn must have been granted.

@@ -102,7 +102,7 @@ async def add(
     documents: DocumentsDep,
 ) -> dict[str, str]:
     """Add a document; a few at once, since each is held in memory."""
-    slot = documents.uploads.slot(client.name, weight=client.terms.weight)
+    slot = documents.uploads.slot(client.name)
     # The body is received before the slot is acquired: a slow client must not block others.
     async with charged(services, client) as headers, received(request) as body, slot:
         submission = await _submission(body, documents)

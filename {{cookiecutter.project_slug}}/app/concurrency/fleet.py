@@ -150,11 +150,6 @@ class FleetSemaphore:
         return len(self._held)
 
     @property
-    def queued(self) -> int:
-        """How many calls of this process wait for one."""
-        return len(self._waiting)
-
-    @property
     def reachable(self) -> bool:
         """Whether the server has answered the last message; if not, it is asked again and again."""
         return self._error is None

@@ -5,13 +5,6 @@
     async with limiter.slot(api_key):
         await call_the_provider()
 
-or, where a call is prepared at a cost before it needs a slot:
-
-    with limiter.expecting(api_key):
-        question = await retrieve(question)
-    async with limiter.slot(api_key):
-        await call_the_provider(question)
-
 or, where the one who waits is told how the queue moves:
 
     with limiter.join(api_key) as turn:
@@ -19,8 +12,8 @@ or, where the one who waits is told how the queue moves:
             await send_position(turn.position)
         await call_the_provider()
 
-Needs `fair_queue.py`, `pace.py` and `protocol.py` beside it, and the standard library. A limiter
-belongs to one event loop; it has no lock and no background task.
+Needs `fair_queue.py` and `protocol.py` beside it, and the standard library. A limiter belongs to
+one event loop; it has no lock and no background task.
 
 What a bare `asyncio.Semaphore` lacks, and FastAPI's `Depends(max_concurrency=N)` as well: a bound
 on the queue (without one, overload turns into memory and endless waits), a deadline for the wait,
@@ -40,11 +33,10 @@ Guarantees:
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from .fair_queue import FairQueue, rounds_for
-from .pace import Pace
+from .fair_queue import FairQueue
 from .protocol import LimiterError, LimiterSnapshot, QueueFull, QueueTimeout, State, Turn
 
 __all__ = [
@@ -56,29 +48,22 @@ __all__ = [
     "Turn",
 ]
 
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds that a refusal asks for at most, unless a pause is longer."""
+
 
 class ConcurrencyLimiter:
     """At most `limit` calls in flight; the next ones wait their fair turn.
 
-    `max_queue` bounds how many wait in all, `max_queue_per_key` how many under one key.
-    `queue_timeout` is how long a call may wait, in seconds, where `join` says nothing else.
+    `max_queue` bounds how many wait. `queue_timeout` is how long a call may wait, in seconds,
+    where `join` says nothing else.
     """
 
-    def __init__(
-        self,
-        limit: int,
-        *,
-        max_queue: int,
-        queue_timeout: float,
-        max_queue_per_key: int | None = None,
-    ) -> None:
+    def __init__(self, limit: int, *, max_queue: int, queue_timeout: float) -> None:
         self._limit = _at_least_one(limit)
         self._max_queue = max_queue
-        self._max_queue_per_key = max_queue if max_queue_per_key is None else max_queue_per_key
         self._queue_timeout = queue_timeout
         self._queue: FairQueue[Turn] = FairQueue()
-        self._expected = Counter[str]()
-        self._pace = Pace()
         self._pause: asyncio.TimerHandle | None = None
         self._in_flight = 0
         self._waited = 0.0
@@ -99,28 +84,18 @@ class ConcurrencyLimiter:
         """How many slots are held."""
         return self._in_flight
 
-    def join(
-        self, key: str = "", *, weight: float = 1.0, cost: float = 1.0, timeout: float | None = None
-    ) -> Turn:
+    def join(self, key: str = "", *, timeout: float | None = None) -> Turn:
         """Take a slot if one is free and nobody waits, else a place in the queue. Never awaits.
 
-        `timeout` replaces `queue_timeout`. Raises QueueFull when no more may wait, in all or under
-        this key; and QueueTimeout at once for a call that cannot make its deadline, which takes
-        evidence: a pause that ends later; or a queue that has been so slow since it was last empty
-        that the turn would come too late even at twice its speed (see `pace.py`).
+        `timeout` replaces `queue_timeout`. Raises QueueFull when no more may wait, and QueueTimeout
+        at once where a pause ends after the call's deadline.
         """
-        rounds_for(cost, weight)  # a bad value is an error now, not first under load
         turn = Turn(self, self._queue_timeout if timeout is None else timeout)
-        self._check_room(key)
+        self._check(turn)
         if self._can_grant:  # then nobody waits: see `_admit`
             self._grant(turn)
-            return turn
-        if not self._queue:
-            self._pace.restart(turn.joined_at)
-        self._queue.push(turn, key, cost=cost, weight=weight)
-        if self._least_wait(turn) >= turn.deadline - turn.joined_at:
-            self._queue.remove(turn)
-            raise self._shed_turn(turn)
+        else:
+            self._queue.push(turn, key)
         return turn
 
     @asynccontextmanager
@@ -128,31 +103,19 @@ class ConcurrencyLimiter:
         self,
         key: str = "",
         *,
-        weight: float = 1.0,
-        cost: float = 1.0,
         timeout: float | None = None,  # noqa: ASYNC109 -- bounds the wait, not the block
     ) -> AsyncIterator[Turn]:
         """Hold a slot for the length of the block; arguments and errors are those of `join`."""
-        with self.join(key, weight=weight, cost=cost, timeout=timeout) as turn:
+        with self.join(key, timeout=timeout) as turn:
             await turn.granted()
             yield turn
 
-    @contextmanager
-    def expecting(self, key: str = "") -> Iterator[None]:
-        """Keep a place for a call that is still being prepared, or refuse it now.
+    def check_room(self) -> None:
+        """Raise what `join` would raise now, before a call is prepared at a cost.
 
-        With no await between the end of the block and `join`, that call cannot find the queue
-        full. Raises QueueFull as `join` does, and QueueTimeout during a pause that is too long.
+        It keeps no place: `join` may still refuse the call afterwards.
         """
-        self._check_room(key)
-        now = asyncio.get_running_loop().time()
-        if self._pause is not None and self._pause.when() >= now + self._queue_timeout:
-            raise self._shed_turn(Turn(self, self._queue_timeout))
-        self._expected[key] += 1
-        try:
-            yield
-        finally:
-            self._expected -= Counter((key,))  # which forgets a key at 0
+        self._check(Turn(self, self._queue_timeout))
 
     def pause(self, seconds: float) -> None:
         """Grant nothing for so long, or longer where an earlier pause says so; holders go on.
@@ -164,10 +127,10 @@ class ConcurrencyLimiter:
         if self._pause is not None:
             until = max(until, self._pause.when())
             self._pause.cancel()
-        self._pause = loop.call_at(until, self._resume, loop)
+        self._pause = loop.call_at(until, self._resume)
         for turn in [turn for turn in self._queue if turn.deadline <= until]:
             self._queue.remove(turn)
-            turn.become(State.FAILED, self._shed_turn(turn))
+            turn.become(State.FAILED, self._paused_too_long(turn))
 
     def snapshot(self) -> LimiterSnapshot:
         """Return the state and the counts."""
@@ -177,7 +140,6 @@ class ConcurrencyLimiter:
             queued=len(self._queue),
             released=self._counts["released"],
             refused=self._counts["refused"],
-            shed=self._counts["shed"],
             timed_out=self._counts["timed_out"],
             abandoned=self._counts["abandoned"],
             waited=self._waited,
@@ -195,7 +157,6 @@ class ConcurrencyLimiter:
         while self._queue and self._can_grant:
             turn = self._queue.pop()
             if turn.now() <= turn.deadline:
-                self._pace.count_turn(turn.now(), self._limit)
                 self._grant(turn)
             else:
                 self._fail_overdue(turn)
@@ -222,50 +183,38 @@ class ConcurrencyLimiter:
         self._fail_overdue(turn)
 
     def _fail_overdue(self, turn: Turn) -> None:
-        self._counts["timed_out"] += 1
         wait = turn.deadline - turn.joined_at
         message = f"no slot of {self._limit} came free within {wait:g} s"
-        turn.become(State.FAILED, QueueTimeout(message, self._retry_after(turn.now())))
+        turn.become(State.FAILED, self._timeout(turn, message))
 
-    def _shed_turn(self, turn: Turn) -> QueueTimeout:
-        self._counts["shed"] += 1
-        wait = turn.deadline - turn.joined_at
-        message = f"no slot of {self._limit} can come free within {wait:g} s"
+    def _timeout(self, turn: Turn, message: str) -> QueueTimeout:
+        self._counts["timed_out"] += 1
         return QueueTimeout(message, self._retry_after(turn.now()))
 
-    def _check_room(self, key: str) -> None:
-        """Refuse one more call if it, or one that is expected, could not even wait."""
-        free = max(0, self._limit - self._in_flight) if self._pause is None else 0
-        expected, of_key = self._expected.total(), self._expected[key]
-        queued = len(self._queue) + max(0, expected - free)
-        under_key = self._queue.waiting(key) + max(0, of_key - free)
-        if expected < free or (queued < self._max_queue and under_key < self._max_queue_per_key):
-            return
-        if queued >= self._max_queue:
-            message = f"{queued} calls are waiting, of {self._max_queue} that may"
-        else:
-            message = f"{under_key} calls of this key wait, of {self._max_queue_per_key} that may"
-        self._counts["refused"] += 1
-        raise QueueFull(message, self._retry_after(asyncio.get_running_loop().time()))
+    def _paused_too_long(self, turn: Turn) -> QueueTimeout:
+        wait = turn.deadline - turn.joined_at
+        message = f"calls are paused for longer than the {wait:g} s that this one may wait"
+        return self._timeout(turn, message)
 
-    def _least_wait(self, turn: Turn) -> float:
-        """Return the seconds that a newcomer will wait at the very least, as far as is known."""
-        if self._pause is not None:
-            return self._pause.when() - turn.joined_at
-        now, patience = turn.joined_at, turn.deadline - turn.joined_at
-        bound = self._pace.sure_wait(len(self._queue), now, self._limit)
-        if bound < patience:  # the whole queue can make it: no need to look up the position
-            return 0.0
-        return self._pace.sure_wait(self._queue.position(turn), now, self._limit)
+    def _check(self, turn: Turn) -> None:
+        """Refuse a newcomer that could not even wait, or not until the end of the pause."""
+        if self._can_grant:
+            return
+        if len(self._queue) >= self._max_queue:
+            self._counts["refused"] += 1
+            message = f"the queue is full ({len(self._queue)} of {self._max_queue})"
+            raise QueueFull(message, self._retry_after(turn.now()))
+        if self._pause is not None and self._pause.when() >= turn.deadline:
+            raise self._paused_too_long(turn)
 
     def _retry_after(self, now: float) -> float:
+        """Return the pause's end, else the time in which all who wait are served or give up."""
         if self._pause is not None:
             return max(1.0, self._pause.when() - now)
-        return self._pace.retry_after(len(self._queue), now, at_most=self._queue_timeout)
+        return max(1.0, min(self._queue_timeout, LONGEST_RETRY_AFTER))
 
-    def _resume(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _resume(self) -> None:
         self._pause = None
-        self._pace.restart(loop.time())
         self._admit()
 
 

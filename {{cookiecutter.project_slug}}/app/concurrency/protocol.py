@@ -25,13 +25,13 @@ class LimiterError(Exception):
 
 
 class QueueFull(LimiterError):  # noqa: N818 -- named like asyncio.QueueFull
-    """As many calls wait as may wait, in all or under this key."""
+    """As many calls wait as may wait."""
 
     type = "queue_full"
 
 
 class QueueTimeout(LimiterError):  # noqa: N818
-    """No slot came free before the deadline, or it is clear that none will."""
+    """No slot came free before the deadline, or a pause ends after it."""
 
     type = "queue_timeout"
 
@@ -134,9 +134,8 @@ class LimiterSnapshot:
     """A limiter's state now, and its counts since it was made.
 
     Each call is in just one of `in_flight`, `queued`, `released` (its slot given back), `refused`
-    (the queue was full), `shed` (turned away early, as it could not have made its deadline),
-    `timed_out` (waited up to its deadline) and `abandoned` (left the queue of its own accord, as
-    by cancellation).
+    (the queue was full), `timed_out` (waited up to its deadline, or a pause ends after it) and
+    `abandoned` (left the queue of its own accord, as by cancellation).
     """
 
     limit: int
@@ -144,7 +143,6 @@ class LimiterSnapshot:
     queued: int
     released: int
     refused: int
-    shed: int
     timed_out: int
     abandoned: int
     waited: float

@@ -19,11 +19,8 @@ from pydantic_core import from_json
 
 from .protocol import JSONObject, ProviderRejectedError
 
-PDF = "application/pdf"
 TURN_OF_ROLE = {"user": "user", "assistant": "assistant", "tool": "user"}
-OPENAI_PART_FIELDS = frozenset(
-    {"type", "text", "refusal", "image_url", "file", "prompt_cache_breakpoint"}
-)
+OPENAI_PART_FIELDS = frozenset({"type", "text", "refusal", "image_url", "prompt_cache_breakpoint"})
 OPENAI_TOOL_MESSAGE_FIELDS = frozenset({"role", "content", "tool_call_id", "name"})
 
 
@@ -130,19 +127,6 @@ def _image(part: JSONObject) -> JSONObject:
     return {"type": "image", "source": {"type": "url", "url": url} if remote else _base64(url)}
 
 
-def _document(part: JSONObject) -> JSONObject:
-    """Translate a PDF, sent as a data URL or as bare base64."""
-    file = part["file"]
-    if "file_data" not in file:
-        raise ProviderRejectedError("Anthropic cannot read files by OpenAI's id: send file_data")
-    data = file["file_data"]
-    source = _base64(data if data.startswith("data:") else f"data:{PDF};base64,{data}")
-    if source["media_type"] != PDF:
-        raise ProviderRejectedError(f"Anthropic takes files of {PDF}, not {source['media_type']}")
-    title = {"title": file["filename"]} if file.get("filename") else {}
-    return {"type": "document", "source": source, **title}
-
-
 def _base64(url: str) -> JSONObject:
     """Read a data URL (RFC 2397) as a source of bytes."""
     head, comma, data = url.partition(",")
@@ -157,7 +141,6 @@ BLOCK_OF_PART: Mapping[str, Callable[[JSONObject], JSONObject]] = {
     "text": lambda part: {"type": "text", "text": part["text"]},
     "refusal": lambda part: {"type": "text", "text": part["refusal"]},
     "image_url": _image,
-    "file": _document,
 }
 
 

@@ -2,9 +2,8 @@
 
 Read are: OpenAI's `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` (durations such as
 "6m0s", "120ms"), which most compatible servers send too; Anthropic's
-`anthropic-ratelimit-*-remaining` and `-reset` (RFC 3339 times); `retry-after` (seconds or an HTTP
-date, RFC 9110 section 10.2.3) and `retry-after-ms`. Times of day are taken relative to the
-response's own `date`, so that the two clocks need not agree. What makes no sense is ignored.
+`anthropic-ratelimit-*-remaining` and `-reset` (RFC 3339 times). Times of day are taken relative to
+the response's own `date`, so that the two clocks need not agree. What makes no sense is ignored.
 
     for unit, left in read_provider_limits(response.headers).items():
         limiter.correct(budgets[unit], remaining=left.remaining, reset=left.reset)
@@ -46,18 +45,6 @@ def read_provider_limits(
     units: tuple[Unit, ...] = ("requests", "tokens")
     found = {unit: _openai(headers, unit) or _anthropic(headers, unit, now) for unit in units}
     return {unit: limit for unit, limit in found.items() if limit is not None}
-
-
-def read_retry_after(
-    headers: Mapping[str, str], *, now: Callable[[], float] = time.time
-) -> float | None:
-    """Return how many seconds the provider asks to wait, None where it does not say."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    text = headers.get("retry-after")
-    seconds = _number(text)
-    return _until(parsedate_to_datetime, text, headers, now) if seconds is None else seconds
 
 
 def _openai(headers: Mapping[str, str], unit: Unit) -> ProviderLimit | None:

@@ -15,7 +15,7 @@ from app.concurrency.limiter import ConcurrencyLimiter
 from app.llm.protocol import Usage
 
 SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-OUTCOMES = ("granted", "released", "refused", "shed", "timed_out", "abandoned")
+OUTCOMES = ("granted", "released", "refused", "timed_out", "abandoned")
 
 
 class Metrics:

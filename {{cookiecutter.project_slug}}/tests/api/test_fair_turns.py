@@ -19,10 +19,10 @@ async def ask(service: RunningService, client: str) -> None:
 
 
 @asynccontextmanager
-async def queueing(upstream: FakeUpstream, clients: list[str], terms: str) -> AsyncIterator[None]:
+async def queueing(upstream: FakeUpstream, clients: list[str]) -> AsyncIterator[None]:
     """Let clients queue in this order behind a first call of alice; let them go on leaving."""
     upstream.script = Script(before_headers=Action.HOLD)
-    settings = at_upstream(upstream, llm_max_concurrency=1, api_keys=KEYS, client_terms=terms)
+    settings = at_upstream(upstream, llm_max_concurrency=1, api_keys=KEYS)
     async with serve(**settings) as service, asyncio.TaskGroup() as asking:
         asking.create_task(ask(service, "alice"))
         await upstream.wait_held(1)
@@ -41,14 +41,7 @@ def served(upstream: FakeUpstream) -> list[str]:
 
 async def test_a_first_request_waits_one_round(upstream: FakeUpstream) -> None:
     """However many of alice's wait, bob's first is served after one of hers at the most."""
-    async with queueing(upstream, ["alice"] * 9 + ["bob"], terms=""):
+    async with queueing(upstream, ["alice"] * 9 + ["bob"]):
         pass
     assert "bob" in served(upstream)[:2]
     assert len(served(upstream)) == 10
-
-
-async def test_weight_is_the_share(upstream: FakeUpstream) -> None:
-    """A client of weight 3 gets three turns for each of a client of weight 1."""
-    async with queueing(upstream, ["alice"] * 6 + ["bob"] * 6, terms="bob:weight=3"):
-        pass
-    assert abs(served(upstream)[:8].count("bob") - 6) <= 1

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from app.clients import Client, Terms
+from app.clients import Client
 from app.ratelimit.memory import MemoryRateLimiter
 from tests.service import (
     COMPLETION,
@@ -75,10 +75,7 @@ def clocked(service: RunningService) -> Clock:
 async def left(service: RunningService, client: str = "address:127.0.0.1") -> dict[str, int]:
     """Return what is left of each budget of a client."""
     limits = service.services.limits
-    terms = service.services.settings.client_terms.get(client, Terms())
-    nothing = await limits.limiter.reserve(
-        limits.budgets(Client(client, terms)), tokens=0, requests=0
-    )
+    nothing = await limits.limiter.reserve(limits.budgets(Client(client)), tokens=0, requests=0)
     return {standing.budget.name: standing.remaining for standing in nothing.standings}
 
 
@@ -367,20 +364,6 @@ async def test_fallbacks_count_is_not_the_tiers(upstream: FakeUpstream) -> None:
         assert (await ask(service, "/chat", QUESTION)).is_success
         assert await left(service) == {REQUESTS: 49}
     assert upstream.counts.received == 2
-
-
-async def test_terms_of_its_own(upstream: FakeUpstream) -> None:
-    """A client's own limits replace those of all clients, where it has them."""
-    terms = {"client_terms": "alice:requests=3:tokens=7000"}
-    limits = {"client_rate_limit_requests": 1, "client_rate_limit_tokens": 5000}
-    async with serve(**at_upstream(upstream, **KEYS, **terms, **limits)) as service:
-        statuses = {
-            name: [(await ask(service, "/chat", QUESTION, key)).status_code for _ in range(4)]
-            for name, key in {"alice": ALICE, "bob": BOB}.items()
-        }
-        assert (await left(service, "alice"))["client:alice:tokens"] == 7000 - 3 * USED
-        assert (await left(service, "bob"))["client:bob:tokens"] == 5000 - USED
-    assert statuses == {"alice": [200, 200, 200, 429], "bob": [200, 429, 429, 429]}
 
 
 async def test_each_process_has_its_share(upstream: FakeUpstream) -> None:

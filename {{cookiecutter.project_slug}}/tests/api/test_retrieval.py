@@ -164,20 +164,6 @@ async def test_used_up_budget_is_refused_before_retrieval() -> None:
     assert shelf.asked == 0
 
 
-async def test_place_is_kept_for_those_who_retrieve(upstream: FakeUpstream) -> None:
-    """Whoever was let in to retrieve finds room afterwards: nobody overtakes them into it."""
-    shelf = Shelf()
-    shelf.open.clear()
-    settings = at_upstream(upstream, llm_max_concurrency=1, llm_max_queue=0)
-    async with serve_from(shelf, **settings) as service, asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(service.chat(retrieve=True))
-        await eventually(lambda: shelf.asked)
-        refused = await service.client.post("/chat", json=RETRIEVE)
-        assert refused.status_code == 503
-        shelf.open.set()
-    assert first.result()[-1].name == "done"
-
-
 @pytest.mark.parametrize("tokens", [1, 5])
 async def test_context_is_cut_to_its_budget(upstream: FakeUpstream, tokens: int) -> None:
     """The passages are cut to RETRIEVAL_TOKENS, and the event shows what the model was given."""

@@ -62,6 +62,6 @@ def test_a_copied_module_works(module: str, usage: str, output: str, tmp_path: P
     assert use_copied(tmp_path, PACKAGE, module, usage) == output
 
 
-def test_the_limiter_is_four_files() -> None:
+def test_the_limiter_is_three_files() -> None:
     """Whoever wants the limiter alone need not take Redis, nor the adaptive ceiling."""
-    assert needs(PACKAGE, "limiter") == {"limiter", "fair_queue", "pace", "protocol"}
+    assert needs(PACKAGE, "limiter") == {"limiter", "fair_queue", "protocol"}

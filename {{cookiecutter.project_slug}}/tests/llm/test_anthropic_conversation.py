@@ -8,7 +8,6 @@ from app.llm.anthropic_conversation import conversation
 from app.llm.protocol import JSONObject, ProviderRejectedError
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
-PDF = "data:application/pdf;base64,JVBERi0xLjc="
 
 
 def text(words: str) -> JSONObject:
@@ -189,35 +188,12 @@ def test_an_error_does_not_repeat_a_whole_image() -> None:
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("data", [PDF, PDF.partition(",")[2]], ids=["data URL", "bare base64"])
-def test_pdf_files_become_documents(data: str) -> None:
-    """A PDF is a document under its file name."""
-    document = {"type": "file", "file": {"file_data": data, "filename": "report.pdf"}}
-    assert user_blocks(document) == [
-        {
-            "type": "document",
-            "title": "report.pdf",
-            "source": {
-                "type": "base64",
-                "media_type": "application/pdf",
-                "data": "JVBERi0xLjc=",
-            },
-        }
-    ]
-
-
-def test_a_file_needs_no_name() -> None:
-    """A document without a name has no title."""
-    assert "title" not in user_blocks({"type": "file", "file": {"file_data": PDF}})[0]
-
-
 @pytest.mark.parametrize(
     ("part", "named"),
     [
         ({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}, "input_audio"),
         ({"type": "hologram"}, "hologram"),
-        ({"type": "file", "file": {"file_id": "file-1"}}, "file_data"),
-        ({"type": "file", "file": {"file_data": "data:text/csv;base64,AA=="}}, "text/csv"),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AA=="}}, "file"),
     ],
 )
 def test_parts_without_a_counterpart_are_refused(part: JSONObject, named: str) -> None:

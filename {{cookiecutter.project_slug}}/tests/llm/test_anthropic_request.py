@@ -49,12 +49,11 @@ def test_every_field_of_openai_is_translated_dropped_or_refused() -> None:
 def test_a_full_request_is_what_anthropic_takes() -> None:
     """Everything that is translated fits the official SDK's types."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    document = {"type": "file", "file": {"file_data": "AA==", "filename": "a.pdf"}}
     call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     body = translated(
         messages=[
             {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "Look"}, image, document]},
+            {"role": "user", "content": [{"type": "text", "text": "Look"}, image]},
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c", "content": "sunny"},
         ],

@@ -35,7 +35,7 @@ def test_window_in_memory_works_copied(tmp_path: Path) -> None:
     ("module", "use", "output"),
     [
         ("estimate", "estimate_text('12345678')", "2"),
-        ("provider_headers", "read_retry_after({'retry-after': '7'})", "7.0"),
+        ("provider_headers", "read_provider_limits({})", "{}"),
         ("header_fields", "rate_limit_fields([])", "{}"),
     ],
 )

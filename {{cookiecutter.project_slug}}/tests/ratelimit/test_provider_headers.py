@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from app.ratelimit.provider_headers import (
     ProviderLimit,
     read_provider_limits,
-    read_retry_after,
 )
 
 NOON = 1_767_268_800.0
@@ -73,31 +72,13 @@ def test_durations(text: str, seconds: float | None) -> None:
     assert read_provider_limits(headers)["tokens"].reset == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "20"}, 20),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "1500", "retry-after": "20"}, 1.5),
-        ({"retry-after-ms": "soon", "retry-after": "20"}, 20),
-        ({"retry-after": "Thu, 01 Jan 2026 12:01:00 GMT"}, 60),
-        ({"retry-after": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0),
-        ({"retry-after": "Thu, 01 Jan 99999999999999999999 12:00:00 GMT"}, None),
-        ({"retry-after": "later"}, None),
-        ({"retry-after": "9" * 400}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after(headers: Mapping[str, str], seconds: float | None) -> None:
-    """Milliseconds come before seconds, seconds or a date; what is past means at once."""
-    assert read_retry_after(headers, now=noon) == seconds
-
-
 def test_times_are_relative_to_the_response() -> None:
     """A time of day is compared with the provider's own clock where the response tells it."""
-    headers = {"date": DATE, "retry-after": "Thu, 01 Jan 2026 12:01:00 GMT"}
-    assert read_retry_after(headers, now=lambda: NOON - 3600) == 60
-    assert read_retry_after(headers | {"date": "?"}, now=noon) == 60
+    limit = "anthropic-ratelimit-tokens-"
+    headers = {f"{limit}remaining": "5", f"{limit}reset": "2026-01-01T12:01:00Z"}
+    wrong = read_provider_limits(headers | {"date": DATE}, now=lambda: NOON - 3600)
+    undated = read_provider_limits(headers | {"date": "?"}, now=noon)
+    assert wrong == undated == {"tokens": ProviderLimit(5, 60)}
 
 
 def test_nothing_said_is_nothing_known() -> None:
@@ -108,8 +89,6 @@ def test_nothing_said_is_nothing_known() -> None:
 
 NAMES = (
     "date",
-    "retry-after",
-    "retry-after-ms",
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
     "anthropic-ratelimit-requests-remaining",
@@ -126,8 +105,6 @@ VALUES = st.one_of(
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES))
 def test_nonsense_never_raises(headers: Mapping[str, str]) -> None:
     """Whatever a provider sends, reading it gives figures that can be used, or nothing."""
-    retry_after = read_retry_after(headers, now=noon)
-    assert retry_after is None or 0 <= retry_after < float("inf")
     for limit in read_provider_limits(headers, now=noon).values():
         assert limit.remaining >= 0
         assert limit.reset is None or 0 <= limit.reset < float("inf")
