@@ -44,6 +44,6 @@ def fail_unpicklably(*_: _Arguments) -> NoReturn:
     raise LocalError
 
 
-def identify(*_: _Arguments) -> tuple[int, int]:
-    """Return the process' id and priority."""
-    return os.getpid(), os.nice(0)
+def identify(*_: _Arguments) -> int:
+    """Return the process' id."""
+    return os.getpid()
