@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
+from fpdf import FPDF
+from fpdf.enums import AccessPermission, EncryptionMethod
 
 from app.documents.catalogue import Catalogue, Document
 from app.documents.pipeline import Pages, Pipeline
@@ -128,3 +130,18 @@ async def found(catalogue: Catalogue, document_id: str) -> Document:
     document = await catalogue.find(document_id)
     assert document is not None
     return document
+
+
+def pdf(*pages: str, title: str = "", password: str | None = None) -> bytes:
+    """Write a PDF of these pages; an empty password encrypts it, but opens it."""
+    document = FPDF()
+    document.set_font("helvetica", size=12)
+    document.set_title(title)
+    for page in pages:
+        document.add_page()
+        document.multi_cell(0, text=page)
+    if password is not None:
+        document.set_encryption(
+            "owner", password, EncryptionMethod.RC4, permissions=AccessPermission.none()
+        )
+    return bytes(document.output())

@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pytest
-from fpdf import FPDF
-from fpdf.enums import AccessPermission, EncryptionMethod
 from pebble import ProcessExpired
 
 from app.documents import reading
 from app.documents.extraction import MAX_TEXT, extract
 from app.documents.reading import Reader, UnreadableError
 from tests.documents import hostile
+from tests.documents.parts import pdf
 from tests.service import PATIENCE, eventually
 
 TEXT = "Grüße, “Welt” 漢字"
@@ -26,21 +25,6 @@ PAGE = b"""<!DOCTYPE html><html><head><title>The  page</title><style>p {}</style
 <script>alert(1)</script></head><body><nav>Home</nav><h1>Heading</h1>
 <p>Some <b>text</b>.</p><svg><text>drawn</text></svg></body></html>"""
 PAGE_TEXT = "# Heading\n\nSome **text**."
-
-
-def pdf(*pages: str, title: str = "", password: str | None = None) -> bytes:
-    """Write a PDF of these pages; an empty password encrypts it, but opens it."""
-    document = FPDF()
-    document.set_font("helvetica", size=12)
-    document.set_title(title)
-    for page in pages:
-        document.add_page()
-        document.multi_cell(0, text=page)
-    if password is not None:
-        document.set_encryption(
-            "owner", password, EncryptionMethod.RC4, permissions=AccessPermission.none()
-        )
-    return bytes(document.output())
 
 
 @pytest.mark.parametrize(
