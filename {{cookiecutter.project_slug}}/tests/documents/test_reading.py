@@ -170,7 +170,6 @@ async def test_reader(replace_read: Replace) -> None:
         (hostile.hang, r"\(5 bytes\) took more than 0.3 s"),
         (hostile.exhaust, r"\(5 bytes\) took more than 1,073,741,824 bytes"),
         (hostile.crash, r"\(5 bytes\) crashed: exit code -11"),
-        (hostile.fail_unpicklably, r"\(5 bytes\) crashed: exit code 1"),
     ],
 )
 async def test_hostile_document(

@@ -46,20 +46,6 @@ def test_what_is_spelled_alike_is_near(text: str, near: str, far: str) -> None:
     assert nearness(text, far) < 0.25
 
 
-@pytest.mark.parametrize(
-    ("one", "same"),
-    [
-        ("\uff21  LIMIT\n, it\u2019s fair!", "a limit it s fair"),
-        ("fair limit", "limit fair"),
-        (LINES, LINES[:MAX_CHARACTERS]),
-    ],
-    ids=["spelling", "order", "long"],
-)
-def test_what_makes_no_difference(one: str, same: str) -> None:
-    """Case, space, punctuation, width, word order and the end of a very long text do not count."""
-    assert nearness(one, same) == pytest.approx(1.0)
-
-
 async def test_a_question_does_not_wait_for_a_document() -> None:
     """Callers alternate, a slice in a thread at a time; a cancelled one does no more."""
     embedder, texts = HashingEmbedder(), ["why?", "a zebra"] * SLICE
