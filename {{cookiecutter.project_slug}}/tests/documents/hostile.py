@@ -35,15 +35,6 @@ def crash(*_: _Arguments) -> bytes:
     return ctypes.string_at(0)
 
 
-def fail_unpicklably(*_: _Arguments) -> NoReturn:
-    """Raise what cannot be sent back."""
-
-    class LocalError(Exception):
-        pass
-
-    raise LocalError
-
-
-def identify(*_: _Arguments) -> tuple[int, int]:
-    """Return the process' id and priority."""
-    return os.getpid(), os.nice(0)
+def identify(*_: _Arguments) -> int:
+    """Return the process' id."""
+    return os.getpid()

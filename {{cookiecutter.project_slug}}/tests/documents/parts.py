@@ -1,56 +1,47 @@
 """The pipeline over stand-ins that a test controls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Any
 
 import numpy as np
+from fpdf import FPDF
+from fpdf.enums import AccessPermission, EncryptionMethod
 
 from app.documents.catalogue import Catalogue, Document
 from app.documents.pipeline import Pages, Pipeline
 from app.documents.submission import Submission
-from app.stores.base import Hit, Passage, Source, Vector
+from app.errors import ServiceError
+from app.stores.base import Passage, Source, Vector
+from tests.service import PATIENCE
 
 MODEL = "model"
-TIMEOUT = 20.0
-"""Seconds until a wait gives up; only a defect takes so long."""
+
+
+class AccountError(ServiceError):
+    """A wrong key, say: the pipeline retries it for ever."""
 
 
 class MemoryStore:
-    """A store that keeps the texts of each document, and how often each was replaced."""
+    """What the pipeline uses of a store: keeps the texts of each document, and each replacement."""
 
     def __init__(self) -> None:
         self.texts: dict[str, list[str]] = {}
         self.replaced: list[str] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing is open."""
 
     async def replace(self, source: Source, passages: Sequence[Passage]) -> None:
         """Keep the passages."""
         self.texts[source.id] = [passage.text for passage in passages]
         self.replaced.append(source.id)
 
-    async def search(self, text: str, vector: Vector, *, limit: int) -> list[Hit]:  # noqa: ARG002
-        """Find nothing."""
-        return []
-
     async def delete(self, document_id: str) -> None:
         """Forget the passages."""
         self.texts.pop(document_id, None)
 
-    async def count(self, document_id: str | None = None) -> int:
-        """Count the passages."""
-        texts = self.texts if document_id is None else {document_id: self.texts[document_id]}
-        return sum(map(len, texts.values()))
-
 
 class Work:
-    """A step that counts how many run at once, and waits until the test lets them go."""
+    """Fetching or reading: counts how many run at once, and waits until the test lets them go."""
 
     def __init__(self, *, open_: bool = True) -> None:
         self.started = asyncio.Event()
@@ -74,23 +65,14 @@ class Work:
         finally:
             self.now -= 1
 
+    async def fetch(self, url: str) -> str:
+        """Return the URL as its page."""
+        await self.run()
+        return f"page {url}"
 
-class Reader:
-    """Reads text as one passage, titled by its first word."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-
-    async def read(
-        self,
-        content: bytes,
-        *,
-        media_type: str | None,  # noqa: ARG002
-        filename: str | None,  # noqa: ARG002
-        title: str,
-    ) -> tuple[str, list[str]]:
-        """Return the title and the passages."""
-        await self._work.run()
+    async def read(self, content: bytes, *, title: str, **_: object) -> tuple[str, list[str]]:
+        """Return the content as one passage, titled by its first word."""
+        await self.run()
         text = content.decode()
         return title or text.split()[0], [text]
 
@@ -105,37 +87,25 @@ class Embedder:
         return np.ones((len(texts), 1), np.float32)
 
 
-class Site:
-    """The pages of the web: each is its own URL."""
-
-    def __init__(self, work: Work, *, width: int = 6) -> None:
-        self.work = work
-        self.pages: Pages | None = Pages(self._fetch, width=width, check=str)
-
-    async def _fetch(self, url: str) -> str:
-        await self.work.run()
-        return f"page {url}"
-
-
 @asynccontextmanager
 async def pipeline_over(
     catalogue: Catalogue,
-    store: MemoryStore,
+    store: Any,
     *,
-    site: Site | None = None,
-    work: Work | None = None,
-    width: int = 2,
-    retry_forever: tuple[type[Exception], ...] = (),
+    fetching: Work | None = None,
+    reading: Work | None = None,
+    pages: bool = True,
 ) -> AsyncIterator[Pipeline]:
-    """Open a pipeline over stand-ins."""
+    """Open a pipeline over stand-ins that fetches 6 pages and works on 2 documents at once."""
+    fetch = (fetching or Work()).fetch
     pipeline = Pipeline(
         catalogue,
         store,
-        read=Reader(work or Work()).read,
+        read=(reading or Work()).read,
         embedder=Embedder(),
-        pages=(site or Site(Work())).pages,
-        width=width,
-        retry_forever=retry_forever,
+        pages=Pages(fetch, width=6, check=str) if pages else None,
+        width=2,
+        retry_forever=(AccountError,),
     )
     async with pipeline:
         yield pipeline
@@ -147,16 +117,9 @@ async def submitted(catalogue: Catalogue, count: int) -> list[str]:
     return [(await catalogue.submit(page))[0].id for page in pages]
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until a condition holds that no event announces."""
-    async with asyncio.timeout(TIMEOUT):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-
 async def until_ready(catalogue: Catalogue, ids: Sequence[str]) -> None:
     """Wait until all of these documents are ready."""
-    async with asyncio.timeout(TIMEOUT):
+    async with asyncio.timeout(PATIENCE):
         for id_ in ids:
             while (await found(catalogue, id_)).state != "ready":  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -167,3 +130,18 @@ async def found(catalogue: Catalogue, document_id: str) -> Document:
     document = await catalogue.find(document_id)
     assert document is not None
     return document
+
+
+def pdf(*pages: str, title: str = "", password: str | None = None) -> bytes:
+    """Write a PDF of these pages; an empty password encrypts it, but opens it."""
+    document = FPDF()
+    document.set_font("helvetica", size=12)
+    document.set_title(title)
+    for page in pages:
+        document.add_page()
+        document.multi_cell(0, text=page)
+    if password is not None:
+        document.set_encryption(
+            "owner", password, EncryptionMethod.RC4, permissions=AccessPermission.none()
+        )
+    return bytes(document.output())

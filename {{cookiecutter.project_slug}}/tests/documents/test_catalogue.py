@@ -15,6 +15,7 @@ from app.stores.base import StoreUnavailableError
 from tests.documents.parts import MODEL, found, submitted
 
 TEXT = Submission.text("A zebra has stripes.")
+NEW = Submission.text("A zebra has stripes.", title="New")
 EXPIRED = -1.0
 """A lease in seconds that is over at once."""
 
@@ -67,7 +68,7 @@ async def test_without_its_lease_a_worker_changes_nothing(
     if how == "expired":
         await claim(catalogue)
     elif how == "replaced":
-        await catalogue.submit(Submission.text("A zebra has stripes.", title="New"))
+        await catalogue.submit(NEW)
     else:
         await catalogue.delete(document.id)
     before = await catalogue.find(document.id)
@@ -75,15 +76,8 @@ async def test_without_its_lease_a_worker_changes_nothing(
     assert await catalogue.find(document.id) == before
 
 
-async def test_renewed_lease_holds(catalogue: Catalogue, late: Catalogue) -> None:
-    """A lease that is renewed in time is not given to another worker."""
-    await catalogue.submit(TEXT)
-    assert await catalogue.renew(await claim(late))
-    assert await catalogue.claim(fetched=True) is None
-
-
 async def test_same_revision_is_known(catalogue: Catalogue) -> None:
-    """The same content is one document, queued once; with another title it is queued again."""
+    """The same content is queued once; with another title, or after a failure, it is again."""
     first, is_new = await catalogue.submit(TEXT)
     assert (first.state, is_new) == ("queued", True)
     assert await catalogue.submit(TEXT) == (first, False)
@@ -91,38 +85,11 @@ async def test_same_revision_is_known(catalogue: Catalogue) -> None:
     assert await catalogue.ready(document, "Zebras")
     known, is_new = await catalogue.submit(TEXT)
     assert (known.state, known.title, is_new) == ("ready", "Zebras", False)
-    changed, is_new = await catalogue.submit(Submission.text("A zebra has stripes.", title="New"))
+    changed, is_new = await catalogue.submit(NEW)
     assert (changed.id, changed.state, is_new) == (first.id, "queued", True)
-
-
-async def test_failed_document_is_queued_again(catalogue: Catalogue) -> None:
-    """Submitting a document that has failed starts over."""
-    await catalogue.submit(TEXT)
-    assert await catalogue.fail(await claim(catalogue), "broken\0")
-    document, is_new = await catalogue.submit(TEXT)
-    assert (document.state, document.error, document.attempts, is_new) == ("queued", None, 0, True)
-
-
-async def test_new_revision_waits_for_the_old_worker(catalogue: Catalogue) -> None:
-    """While an old revision is being processed the new one is not claimed; then it is due."""
-    await catalogue.submit(TEXT)
-    old = await claim(catalogue)
-    await catalogue.submit(Submission.text("A zebra has stripes.", title="New"))
-    assert await catalogue.claim(fetched=True) is None
-    await catalogue.release(old)
-    assert (await claim(catalogue)).title == "New"
-
-
-async def test_page_is_kept(catalogue: Catalogue) -> None:
-    """A page is claimed to be fetched, and once it is kept, as content; the attempts start over."""
-    await submitted(catalogue, 1)
-    page = await claim(catalogue, fetched=False)
-    assert await catalogue.claim(fetched=True) is None
-    assert await catalogue.keep_page(page, "# Page")
-    assert await catalogue.claim(fetched=False) is None
-    document = await claim(catalogue)
-    assert (document.attempts, document.media_type) == (1, "text/markdown")
-    assert await catalogue.content(document) == b"# Page"
+    assert await catalogue.fail(await claim(catalogue), "broken")
+    again, is_new = await catalogue.submit(NEW)
+    assert (again.state, again.error, again.attempts, is_new) == ("queued", None, 0, True)
 
 
 async def test_when_a_document_is_due(catalogue: Catalogue) -> None:
@@ -172,7 +139,6 @@ async def test_older_schema_is_refused(tmp_path: Path) -> None:
     ("url", "reason"),
     [
         ("mysql://host/name", "should be like sqlite:///"),
-        ("documents.db", "should be like sqlite:///"),
         ("postgresql://host/name", "needs the package psycopg"),
     ],
 )

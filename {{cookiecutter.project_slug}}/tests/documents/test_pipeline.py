@@ -14,21 +14,18 @@ from app.errors import ServiceError
 from app.stores.base import StoreUnavailableError
 from tests.documents.parts import (
     MODEL,
+    AccountError,
     MemoryStore,
-    Site,
     Work,
     found,
     pipeline_over,
     submitted,
-    until,
     until_ready,
 )
+from tests.service import eventually
 
 TEXT = Submission.text("zebra stripes")
-
-
-class AccountError(ServiceError):
-    """A wrong key, say."""
+NEW = Submission.text("zebra stripes", title="New")
 
 
 @pytest.fixture
@@ -47,30 +44,31 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_each_lane_has_its_width(catalogue: Catalogue, store: MemoryStore) -> None:
     """40 pages with 6 slots are fetched 6 at a time, and stored 2 at a time."""
-    site, work = Site(Work(open_=False)), Work(open_=False)
-    async with pipeline_over(catalogue, store, site=site, work=work) as pipeline:
+    pages, work = Work(open_=False), Work(open_=False)
+    async with pipeline_over(catalogue, store, fetching=pages, reading=work) as pipeline:
         ids = await submitted(catalogue, 40)
         pipeline.start()
-        await until(lambda: site.work.now == 6)
-        site.work.open.set()
-        await until(lambda: work.now == 2)
+        await eventually(lambda: pages.now == 6)
+        await submitted(catalogue, 40)  # known, but the lane has time for a seventh
+        pages.open.set()
+        await eventually(lambda: (pages.calls, pages.now, work.now) == (40, 0, 2))
         work.open.set()
         await until_ready(catalogue, ids)
-    assert (site.work.peak, site.work.calls, work.peak, work.calls) == (6, 40, 2, 40)
+    assert (pages.peak, pages.calls, work.peak, work.calls) == (6, 40, 2, 40)
 
 
 async def test_a_page_is_fetched_once_by_many_processes(
     catalogue: Catalogue, catalogue_url: str, store: MemoryStore
 ) -> None:
     """Four pipelines over one catalogue fetch 40 pages with 40 calls, and store each once."""
-    site = Site(Work())
+    pages = Work()
     async with AsyncExitStack() as stack:
         ids = await submitted(catalogue, 40)
         for _ in range(4):
             own = await stack.enter_async_context(Catalogue(catalogue_url, model=MODEL))
-            (await stack.enter_async_context(pipeline_over(own, store, site=site))).start()
+            (await stack.enter_async_context(pipeline_over(own, store, fetching=pages))).start()
         await until_ready(catalogue, ids)
-    assert site.work.calls == 40
+    assert pages.calls == 40
     assert sorted(store.replaced) == sorted(ids)
 
 
@@ -84,11 +82,11 @@ async def test_after_a_crash_the_page_is_not_fetched_again(
         assert page is not None
         await killed.keep_page(page, "page")
         assert await killed.claim(fetched=True)
-    site = Site(Work())
-    async with pipeline_over(catalogue, store, site=site) as pipeline:
+    pages = Work()
+    async with pipeline_over(catalogue, store, fetching=pages) as pipeline:
         pipeline.start()
         await until_ready(catalogue, [document_id])
-    assert site.work.calls == 0
+    assert pages.calls == 0
 
 
 async def test_closing_releases_what_is_in_progress(
@@ -96,10 +94,10 @@ async def test_closing_releases_what_is_in_progress(
 ) -> None:
     """A document whose pipeline is closed is due at once, and the attempt does not count."""
     (document_id,) = await submitted(catalogue, 1)
-    site = Site(Work(open_=False))
-    async with pipeline_over(catalogue, store, site=site) as pipeline:
+    pages = Work(open_=False)
+    async with pipeline_over(catalogue, store, fetching=pages) as pipeline:
         pipeline.start()
-        await site.work.started.wait()
+        await pages.started.wait()
     document = await found(catalogue, document_id)
     assert (document.state, document.attempts, document.lease) == ("queued", 0, None)
     assert await catalogue.claim(fetched=False)
@@ -127,9 +125,7 @@ async def test_how_a_failed_attempt_ends(
     work = Work()
     work.error = error
     document, _ = await catalogue.submit(TEXT)
-    async with pipeline_over(
-        catalogue, store, work=work, retry_forever=(AccountError,)
-    ) as pipeline:
+    async with pipeline_over(catalogue, store, reading=work) as pipeline:
         for _ in range(MAX_ATTEMPTS + 2):
             await pipeline.process(document.id)
         document = await found(catalogue, document.id)
@@ -145,15 +141,13 @@ async def test_wrong_key_is_retried_until_it_is_mended(
     catalogue: Catalogue, store: MemoryStore
 ) -> None:
     """After a wrong key or an empty account, documents resume without a restart."""
-    site = Site(Work())
-    site.work.error = AccountError("no credit")
+    pages = Work()
+    pages.error = AccountError("no credit")
     ids = await submitted(catalogue, 3)
-    async with pipeline_over(
-        catalogue, store, site=site, retry_forever=(AccountError,)
-    ) as pipeline:
+    async with pipeline_over(catalogue, store, fetching=pages) as pipeline:
         pipeline.start()
-        await until(lambda: site.work.calls > 3 * MAX_ATTEMPTS)
-        site.work.error = None
+        await eventually(lambda: pages.calls > 3 * MAX_ATTEMPTS)
+        pages.error = None
         await until_ready(catalogue, ids)
 
 
@@ -162,7 +156,7 @@ async def test_retry_after_is_respected(catalogue: Catalogue, store: MemoryStore
     work = Work()
     work.error = ServiceError("overloaded", retry_after=60)
     document, _ = await catalogue.submit(TEXT)
-    async with pipeline_over(catalogue, store, work=work) as pipeline:
+    async with pipeline_over(catalogue, store, reading=work) as pipeline:
         assert await pipeline.process(document.id) is work.error
         assert await pipeline.process(document.id) is None
     assert work.calls == 1
@@ -177,7 +171,7 @@ async def test_process_that_dies_each_time_is_given_up(
         for _ in range(MAX_ATTEMPTS):
             assert await killed.claim(fetched=True)
     work = Work()
-    async with pipeline_over(catalogue, store, work=work) as pipeline:
+    async with pipeline_over(catalogue, store, reading=work) as pipeline:
         await pipeline.process(document.id)
     assert (await found(catalogue, document.id)).state == "failed"
     assert work.calls == 0
@@ -190,21 +184,19 @@ async def test_document_that_changes_while_it_is_processed(
     """Passages of a deleted document are deleted; a new revision is processed after the old one."""
     document, _ = await catalogue.submit(TEXT)
     work = Work(open_=False)
-    async with pipeline_over(catalogue, store, work=work) as pipeline:
+    async with pipeline_over(catalogue, store, reading=work) as pipeline:
         pipeline.start()
         await work.started.wait()
         if deleted:
             await catalogue.delete(document.id)
+            work.open.set()
+            await eventually(lambda: store.replaced == [document.id] and not store.texts)
         else:
-            await catalogue.submit(Submission.text("zebra stripes", title="New"))
-        work.open.set()
-        if deleted:
-            await until(lambda: store.replaced == [document.id] and not store.texts)
-        else:
+            await catalogue.submit(NEW)
+            work.open.set()
             await until_ready(catalogue, [document.id])
+            assert (await found(catalogue, document.id)).title == "New"
     assert work.peak == 1
-    if not deleted:
-        assert (await found(catalogue, document.id)).title == "New"
 
 
 async def test_lost_lease_cancels_the_step(catalogue_url: str, store: MemoryStore) -> None:
@@ -212,13 +204,13 @@ async def test_lost_lease_cancels_the_step(catalogue_url: str, store: MemoryStor
     work = Work(open_=False)
     async with (
         Catalogue(catalogue_url, model=MODEL, lease=0.3) as catalogue,
-        pipeline_over(catalogue, store, work=work) as pipeline,
+        pipeline_over(catalogue, store, reading=work) as pipeline,
     ):
         document, _ = await catalogue.submit(TEXT)
         pipeline.start()
         await work.started.wait()
         await catalogue.delete(document.id)
-        await until(lambda: work.now == 0)
+        await eventually(lambda: work.now == 0)
 
 
 async def test_long_step_keeps_its_lease(catalogue_url: str, store: MemoryStore) -> None:
@@ -226,8 +218,8 @@ async def test_long_step_keeps_its_lease(catalogue_url: str, store: MemoryStore)
     work = Work(open_=False)
     async with (
         Catalogue(catalogue_url, model=MODEL, lease=0.3) as catalogue,
-        pipeline_over(catalogue, store, work=work) as pipeline,
-        pipeline_over(catalogue, store, work=work) as other,
+        pipeline_over(catalogue, store, reading=work) as pipeline,
+        pipeline_over(catalogue, store, reading=work) as other,
     ):
         document, _ = await catalogue.submit(TEXT)
         pipeline.start()
@@ -244,8 +236,6 @@ async def test_long_step_keeps_its_lease(catalogue_url: str, store: MemoryStore)
 async def test_without_pages(catalogue: Catalogue, store: MemoryStore) -> None:
     """A page that was queued when the service could fetch pages fails with the reason."""
     (document_id,) = await submitted(catalogue, 1)
-    site = Site(Work())
-    site.pages = None
-    async with pipeline_over(catalogue, store, site=site) as pipeline:
+    async with pipeline_over(catalogue, store, pages=False) as pipeline:
         await pipeline.process(document_id)
     assert (await found(catalogue, document_id)).error == NO_PAGES

@@ -11,17 +11,14 @@ from app.documents import splitting
 from app.documents.splitting import LONGEST, PART, SHORT, split
 
 PIECES = [
-    "word", "longer-word", ". ", "! ", " ", "\n", "\n\n", "\n\n\n\n\n", "- item\n", "1. item\n",
-    "> quote\n", "| a | b |\n|---|---|\n| c | d |\n", "```\n", "**bold** ", "`code`", "[a](b)",
-    "漢字", "。", "é", "🙂", "x" * 2000, "\t", "\u00a0", "---\n", "===\n", "<b>",
+    "word", "longer-word", ". ", " ", "\n", "\n\n", "- item\n", "> quote\n", "```\n", "**bold** ",
+    "| a | b |\n|---|---|\n| c | d |\n", "[a](b)", "漢字", "。", "🙂", "x" * 2000, "\u00a0",
     "Sentence. " * 50, "漢字。" * 300, "\n" * 3000, "\n    ",
 ]  # fmt: skip
 VISIBLE = st.characters(exclude_categories=["C"])
 HOSTILE = [
-    "x", "漢", "🙂", "word ", "A sentence. ", "\n", "a\n\n\n", "# a\n", "### a\nb\n", "[", "*a ",
-    f"{'>' * 100}a\n", "```\n", "` ", "[a](b) ", "<b>", "| a ", "&amp;", "e\u0301", "# ", "`", "~",
-    "".join(f"{'  ' * depth}- a\n" for depth in range(50)),
-    "".join(f"a{chr(10) * number}" for number in range(90)),
+    "x", "漢", "🙂", "word ", "A sentence. ", "\n", "a\n\n\n", "# a\n", "[", f"{'>' * 100}a\n",
+    "```\n", "[a](b) ", "<b>", "| a ", "".join(f"{'  ' * depth}- a\n" for depth in range(50)),
 ]  # fmt: skip
 
 
@@ -39,24 +36,6 @@ def test_nothing_is_lost(markdown: str) -> None:
     assert characters("".join(passages)) == characters(markdown)
     assert all(passage.strip() and len(passage) <= LONGEST for passage in passages)
     assert all(len(passage) >= SHORT for passage in passages[:-1])
-
-
-@settings(max_examples=25)
-@given(
-    st.lists(st.sampled_from(["word ", "Sentence. " * 30, "x" * 3000, "#", "##"]), max_size=60),
-    st.text(max_size=300),
-)
-def test_nothing_is_lost_under_headings(pieces: list[str], title: str) -> None:
-    """Each passage is a lead of one line, and the next of the text without a gap."""
-    numbered = enumerate(pieces, 100)
-    markdown = "".join(f"\n\n{p} <{n}>\n\n" if p[0] == "#" else p for n, p in numbered)
-    rest = characters(markdown)
-    for passage in split(markdown, title=f"T{characters(title)}"):
-        text = characters(passage.partition("\n\n")[2])
-        assert rest.startswith(text)
-        assert len(passage) <= LONGEST
-        rest = rest.removeprefix(text)
-    assert not rest
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
@@ -90,12 +69,8 @@ def test_lead() -> None:
     leads = [passage.partition("\n\n")[0] for passage in passages]
     paths = ["Guide", "Guide > A", "Guide > B", "Guide > C", "Guide > D"]
     assert list(dict.fromkeys(leads)) == paths
-
-
-def test_long_lead() -> None:
-    """Of a long lead its end stays, as the nearest headings say most."""
-    markdown = f"# {'long ' * 60}\n\n## Near\n\n" + "Word after word. " * 200
-    assert re.match(r"(ong |long )+> Near\n\nWord", split(markdown)[-1])
+    texts = [passage.partition("\n\n")[2] for passage in passages]
+    assert characters("".join(texts)) == characters(markdown)
 
 
 def test_short_texts_are_joined() -> None:
@@ -107,19 +82,12 @@ def test_short_texts_are_joined() -> None:
     assert all(re.search("word|text|compute", passage) for passage in passages)
 
 
-def test_boundaries() -> None:
-    """Sentences stay whole, also where parts meet."""
-    sentences = [f"This is the sentence of the number {number}." for number in range(1000)]
-    passages = split(" ".join(sentences))
-    assert len(passages) > 3 * PART / splitting.TEXT
-    assert all(any(sentence in passage for passage in passages) for sentence in sentences)
-
-
 def test_length_depends_on_the_script() -> None:
-    """A passage has about as many bytes in each, as tokens go by bytes rather than characters."""
+    """A passage has about as many bytes in each; sentences stay whole, also where parts meet."""
     english, chinese = split("A few words. " * 1000), split("漢字漢字。" * 3000)
     assert 350 < len(chinese[0]) <= 400
     assert 1100 < len(english[0]) <= 1200
+    assert all(passage.endswith((".", "。")) for passage in english + chinese)
 
 
 @pytest.mark.parametrize("markdown", ["", " \n\t\n", "\n" * 50_000, "\u00a0\n" * 100])

@@ -3,20 +3,17 @@
 import asyncio
 import base64
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from app.embeddings.base import EmbeddingError
 from app.embeddings.remote import BATCH_ITEMS, RemoteEmbedder, batches
 
-WRONG: list[Any] = [[], [0.0], [1e-9], [np.inf], [np.nan], [1e39], [10**400], [[1.0]]]
-WRONG += [1.0, {}, None, "AAA=", "AACAPw==?", "AADAfw=="]  # too short, not base64, NaN
+WRONG: list[Any] = [[], [0.0], [1e-9], [np.inf], [np.nan], [1e39], [10**400], [[1.0]], 1.0, None]
+WRONG += ["AAA=", "AACAPw==?", "AADAfw=="]  # too short, not base64, NaN
 
 
 def as_base64(vector: Sequence[float]) -> str:
@@ -40,7 +37,8 @@ class FakeServer:
     async def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
         """Answer a request."""
         self.bodies.append(body)
-        await settle(9 - len(self.bodies))  # so that the first comes last
+        for _ in range(9 - len(self.bodies)):  # so that the first comes last
+            await asyncio.sleep(0)
         if not self._free:
             await self.answers.setdefault(body["input"][0], asyncio.Future())
         return answer(*[self._encode([2.0, float(text)]) for text in body["input"]])
@@ -51,9 +49,9 @@ def numbers(batches: float) -> list[str]:
     return [str(n) for n in range(int(batches * BATCH_ITEMS))]
 
 
-async def settle(rounds: int = 20) -> None:
+async def settle() -> None:
     """Let every task go as far as it can."""
-    for _ in range(rounds):
+    for _ in range(20):
         await asyncio.sleep(0)
 
 
@@ -72,19 +70,11 @@ async def test_each_text_has_its_own_vector(encode: Any) -> None:
     assert len(server.bodies) == 3
 
 
-@settings(max_examples=25)
-@given(st.lists(st.text("a限", min_size=1, max_size=12)), st.integers(1, 4), st.integers(1, 12))
-def test_batches_hold_all_texts_once(texts: list[str], items: int, tokens: int) -> None:
-    """In order, within both limits unless it is one text alone, and full."""
-
-    def fits(batch: Sequence[str]) -> bool:
-        cost = sum(len(text.encode()) // 3 + 1 for text in batch)
-        return len(batch) <= items and cost <= tokens
-
-    cut = list(batches(texts, items, tokens))
-    assert [text for batch in cut for text in batch] == texts
-    assert all(len(batch) == 1 or (batch and fits(batch)) for batch in cut)
-    assert not any(fits([*one, other[0]]) for one, other in pairwise(cut))
+def test_batches_hold_all_texts_once() -> None:
+    """In order, and full within both limits, unless one text alone is over them."""
+    texts = ["a", "b", "c", "de" * 3, "限" * 9, "f"]
+    assert list(batches(texts, 2, 3)) == [["a", "b"], ["c"], ["de" * 3], ["限" * 9], ["f"]]
+    assert list(batches(texts, 9, 5)) == [["a", "b", "c"], ["de" * 3], ["限" * 9], ["f"]]
 
 
 @pytest.mark.parametrize(
@@ -116,19 +106,14 @@ async def test_the_dimension_stays_as_it_is() -> None:
         assert abs((await embedder.embed(["text"])).item()) == 1.0
 
 
-@pytest.mark.parametrize("cause", [None, ConnectionResetError()])
-async def test_the_first_failure_is_raised_as_it_is(cause: Exception | None) -> None:
-    """Not in a group, with its own cause; the other requests are cancelled, no more are sent."""
+async def test_the_first_failure_is_raised_as_it_is() -> None:
+    """Not in a group; the other requests are cancelled, no more are sent."""
     server = FakeServer(free=False)
     task = asyncio.create_task(RemoteEmbedder(server, model="m", concurrency=3).embed(numbers(8)))
     await settle()
-    failure = OSError("the server is gone")
-    failure.__cause__, failure.__suppress_context__ = cause, False
-    server.answers["64"].set_exception(failure)
-    with pytest.raises(OSError, match="the server is gone") as raised:
+    server.answers["64"].set_exception(OSError("the server is gone"))
+    with pytest.raises(OSError, match="the server is gone"):
         await task
-    assert (raised.value, raised.value.__cause__) == (failure, cause)
-    assert failure.__suppress_context__
     assert [future.cancelled() for future in server.answers.values()] == [True, False, True]
 
 
@@ -136,8 +121,8 @@ async def test_a_question_does_not_wait_for_a_document() -> None:
     """All callers share the slots, in turns; a cancelled call gives its slots back."""
     server = FakeServer(free=False)
     embedder = RemoteEmbedder(server, model="m", concurrency=1)
-    document, question, other = (
-        asyncio.create_task(embedder.embed(texts)) for texts in (numbers(5), ["999"], ["888"])
+    document, question, last = (
+        asyncio.create_task(embedder.embed(texts)) for texts in (numbers(5), ["999"], ["777"])
     )
     await settle()
     for text in ("0", "999"):
@@ -145,10 +130,6 @@ async def test_a_question_does_not_wait_for_a_document() -> None:
         server.answers[text].set_result(None)
         await settle()
     assert len(await question) == 1
-    for task in (document, other):
-        task.cancel()
-        await asyncio.wait([task])
-    last = asyncio.create_task(embedder.embed(["777"]))
-    await settle()
+    document.cancel()
     server.answers["777"].set_result(None)
     assert len(await last) == 1

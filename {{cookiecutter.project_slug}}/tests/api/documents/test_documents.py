@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fpdf import FPDF
 
 from app.api.documents import MAX_JSON
 from app.concurrency.limiter import ConcurrencyLimiter
 from tests.api.documents.conftest import Library
+from tests.documents.parts import pdf
 from tests.service import PATIENCE, error_of, eventually
 from tests.stores.databases import on_its_own_store
 
@@ -20,15 +20,6 @@ OTHER = "# Submarines\n\nA submarine dives below the waves."
 QUESTION = {"role": "user", "content": "Which stripes has a zebra?"}
 
 pytestmark = on_its_own_store
-
-
-def pdf(text: str) -> bytes:
-    """Make a PDF of one page."""
-    document = FPDF()
-    document.add_page()
-    document.set_font("helvetica", size=12)
-    document.cell(text=text)
-    return bytes(document.output())
 
 
 def limit_uploads(library: Library, limiter: ConcurrencyLimiter) -> None:
@@ -52,19 +43,11 @@ async def test_text_becomes_findable(library: Library) -> None:
     assert await library.documents.store.count() == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "media_type"),
-    [
-        ("zebra.md", TEXT.encode(), "text/markdown"),
-        ("zebra.html", b"<title>Z</title><h1>Z</h1><p>A zebra has stripes.</p>", "text/html"),
-        ("zebra.pdf", pdf("A zebra has stripes."), "application/pdf"),
-    ],
-)
-async def test_files_are_read(library: Library, name: str, content: bytes, media_type: str) -> None:
+async def test_files_are_read(library: Library) -> None:
     """Files may be uploaded, with a title and metadata beside them."""
     answer = await library.service.client.post(
         "/documents",
-        files={"file": (name, content, media_type)},
+        files={"file": ("zebra.pdf", pdf("A zebra has stripes."), "application/pdf")},
         data={"title": "About zebras", "metadata": json.dumps({"page": 3})},
     )
     assert answer.status_code == 202, answer.text
@@ -106,21 +89,16 @@ FIELD = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
     ("headers", "body", "names"),
     [
         (JSON, b"{", "JSON"),
-        (JSON, b"[]", "object"),
         (JSON, b"{}", "text"),
         (JSON, b'{"text": ""}', "text"),
         (JSON, b'{"text": "a", "metadata": 1}', "metadata"),
         (JSON, b'{"text": "a", "colour": 1}', "colour"),
-        (JSON, b'{"text": "a", "7": 1}', "7"),
         (JSON, b'{"text": "\\ud800 is half a letter"}', "JSON"),
         (JSON, b'{"url": 1}', "url"),
-        ({}, b'{"text": "a"}', "application/json"),
         ({"Content-Type": "text/plain"}, b'{"text": "a"}', "application/json"),
-        (FORM, FIELD % (b"title", b"No file") + b"--b--", "file"),
         (FORM, FIELD % (b"file", b"no upload") + b"--b--", "file"),
         (FORM, FILE % b"y" + FIELD % (b"metadata", b"{") + b"--b--", "metadata"),
         (FORM, FILE % b"y" + FIELD % (b"colour", b"red") + b"--b--", "colour"),
-        (FORM, FILE % b"" + FIELD % (b"0", b"") + b"--b--", "0"),
         (FORM, FILE % b"" + FILE.replace(b'"file"', b'"1"') % b"" + b"--b--", ""),
         (FORM, FILE % b"" + b"--b--", "empty"),
         (FORM, FILE % b"y" * 2 + b"--b--", "files"),

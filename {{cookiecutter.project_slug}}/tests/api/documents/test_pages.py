@@ -1,10 +1,12 @@
 """`POST /documents` with a URL: what is fetched, once, and what is refused at once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.api.documents.conftest import Library
+from tests.documents.parts import found
 from tests.service import error_of, serve
 from tests.stores.databases import on_its_own_store
 from tests.upstream import Script
@@ -49,33 +51,24 @@ async def test_page_without_text_fails(library: Library, vendor: FakeVendor) -> 
     assert (document.state, document.attempts) == ("failed", 1)
 
 
-@pytest.mark.parametrize(
-    ("status", "attempts"), [(401, 0), (402, 0), (429, 1)], ids=["key", "account", "busy"]
-)
+@pytest.mark.parametrize(("status", "attempts"), [(401, 0), (402, 0), (429, 1)])
 async def test_vendor_that_refuses_only_delays(
     library: Library, vendor: FakeVendor, status: int, attempts: int
 ) -> None:
     """A wrong key, an empty account and a busy vendor delay a document; only the last counts."""
     vendor.script = Script(status=status, body=b"{}", headers={"Retry-After": "3600"})
-    document_id = (await library.service.client.post("/documents", json={"url": PAGE_URL})).json()
-    error = None
-    while error is None and not vendor.requests:
-        error = await library.documents.pipeline.process(document_id["id"])
-    document = await library.documents.catalogue.find(document_id["id"])
-    assert document is not None
-    assert document.state != "failed"
-    assert document.attempts <= max(attempts, 1)
+    answer = await library.service.client.post("/documents", json={"url": PAGE_URL})
+    id_, catalogue = answer.json()["id"], library.documents.catalogue
+    while not vendor.requests:
+        await library.documents.pipeline.process(id_)
+    while (document := await found(catalogue, id_)).state == "processing":  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert (document.state, document.attempts) == ("queued", attempts)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ftp://example.org/", "http://localhost/", "http://169.254.169.254/latest", "zebra",
-        "http://user:secret@example.org/", "http://10.0.0.1:8080/",
-    ],
-)  # fmt: skip
-async def test_url_that_must_not_be_fetched_is_422(library: Library, url: str) -> None:
-    """A URL that is not one, or that points into a private network, is refused with the reason."""
-    answer = await library.service.client.post("/documents", json={"url": url})
+async def test_url_that_must_not_be_fetched_is_422(library: Library) -> None:
+    """A URL that points into a private network is refused with the reason."""
+    body = {"url": "http://169.254.169.254/latest"}
+    answer = await library.service.client.post("/documents", json=body)
     assert answer.status_code == 422
     assert error_of(answer)["message"].startswith("url: ")
