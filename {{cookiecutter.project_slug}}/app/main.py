@@ -24,9 +24,10 @@ log = structlog.get_logger(__name__)
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; without `settings` they are read from the environment."""
+    removed = "" if settings else removed_variables()
     settings = settings or load_settings()
     configure_logging(settings.log_level)
-    if removed := removed_variables():
+    if removed:
         log.warning("settings that were removed are still set", removed=removed)
     app = FastAPI(title=__title__, version=__version__, lifespan=lifespan_of(settings))
     silence = settings.send_timeout

@@ -210,7 +210,11 @@ def load_settings(**values: Any) -> Settings:  # noqa: ANN401
 
 
 def removed_variables() -> str:
-    """Name the variables that are still set though they were removed, in one line; "" if none."""
+    """Name the variables that are still set though they were removed, in one line; "" if none.
+
+    They are looked up as Settings looks up its own: in any case, also in `.env`, and not if empty.
+    Their values are left out, as a key may stand there by mistake.
+    """
     sources = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
     given = {name.upper() for source in sources for name in source.env_vars}
     return "; ".join(f"{name}: {instead}" for name, instead in REMOVED.items() if name in given)

@@ -113,7 +113,8 @@ class ConcurrencyLimiter:
     def check_room(self) -> None:
         """Raise what `join` would raise now, before a call is prepared at a cost.
 
-        It keeps no place: `join` may still refuse the call afterwards.
+        It keeps no place, since a place for a call that may never come would refuse others in
+        vain; so `join` may still refuse the call afterwards.
         """
         self._check(Turn(self, self._queue_timeout))
 
