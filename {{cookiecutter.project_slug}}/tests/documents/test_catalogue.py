@@ -92,6 +92,16 @@ async def test_same_revision_is_known(catalogue: Catalogue) -> None:
     assert (again.state, again.error, again.attempts, is_new) == ("queued", None, 0, True)
 
 
+async def test_new_revision_waits_for_the_old_worker(catalogue: Catalogue) -> None:
+    """While an old revision is being processed the new one is not claimed; then it is due."""
+    await catalogue.submit(TEXT)
+    old = await claim(catalogue)
+    await catalogue.submit(NEW)
+    assert await catalogue.claim(fetched=True) is None
+    await catalogue.release(old)
+    assert (await claim(catalogue)).title == "New"
+
+
 async def test_when_a_document_is_due(catalogue: Catalogue) -> None:
     """A postponed document is due later; `overdue` claims what has been due for long only."""
     await catalogue.submit(TEXT)

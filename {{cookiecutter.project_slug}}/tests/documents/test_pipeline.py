@@ -81,7 +81,9 @@ async def test_after_a_crash_the_page_is_not_fetched_again(
         page = await killed.claim(fetched=False)
         assert page is not None
         await killed.keep_page(page, "page")
-        assert await killed.claim(fetched=True)
+        kept = await killed.claim(fetched=True)
+        assert kept is not None
+        assert (kept.attempts, kept.media_type) == (1, "text/markdown")
     pages = Work()
     async with pipeline_over(catalogue, store, fetching=pages) as pipeline:
         pipeline.start()
