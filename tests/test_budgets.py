@@ -30,14 +30,18 @@ class Lines(NamedTuple):
     tests: int
 
 
-# The next change is about the core; what each number must come down to then is behind it.
+# What stands, rounded up; behind each number what it must come down to.
 WHOLE = {
-    "default": Lines(8_500, 14_700),  # 6,800 and 9,000
-    "least": Lines(6_450, 12_300),  # 4,800 and 6,000
-    "un-rendered": Lines(10_240, 16_810),  # 9,000 and 12,000
+    "default": Lines(8_900, 14_400),  # 6,800 and 9,000
+    "least": Lines(6_150, 11_750),  # 4,800 and 6,000
+    "un-rendered": Lines(10_850, 17_450),  # 9,000 and 12,000
 }
-DOCUMENTS_SIDE = {"default": Lines(2_400, 2_700), "un-rendered": Lines(2_900, 2_700)}
-LEAST_EXPLAINED = {"default": 0.2038, "un-rendered": 0.1978}
+DOCUMENTS_SIDE = {
+    "default": Lines(3_100, 3_200),  # 2,400 and 2,700
+    "least": Lines(400, 510),
+    "un-rendered": Lines(3_850, 4_100),  # 2,900 and 2,700
+}
+LEAST_EXPLAINED = {"default": 0.179, "un-rendered": 0.176}
 """The share of the lines of app/ that are comments or docstrings."""
 MOST_FILES = 10
 MOST_IN_APP = 12

@@ -42,9 +42,7 @@ class Jobs:
     async def service(self) -> AsyncIterator[RunningService]:
         """Run the service; un-rendered, it would process the documents itself."""
         with pytest.MonkeyPatch.context() as patch:
-            module = "app.wiring.documents"
-            patch.setattr(f"{module}.nullcontext", lambda _: self.publisher, raising=False)
-            patch.setattr(Pipeline, "start", lambda _: None)
+            patch.setattr(Pipeline, "started", lambda _: self.publisher)
             async with serve(**self._urls) as service:
                 yield service
 
