@@ -23,14 +23,18 @@ REPORTED_WIDTH = 300
 LEAKING = ("PYTEST_", "COV_", "HYPOTHESIS_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "ARGS", "DEMO_ONCE")
 
 
+def files_in_git(directory: Path) -> list[Path]:
+    """List what git tracks or could track in a directory, as paths in there."""
+    listing = run(["git", "ls-files", "-z", "-co", "--exclude-standard"], directory)
+    names = filter(None, listing.split("\0"))
+    return [Path(name) for name in names if (directory / name).is_file()]  # else deleted since
+
+
 def copy_template(destination: Path) -> Path:
-    """Copy the template as git would hand it over: what it tracks or could track."""
-    listing = run(["git", "ls-files", "-z", "-co", "--exclude-standard"], ROOT)
-    for name in filter(None, listing.split("\0")):
-        if (source := ROOT / name).is_file():  # else deleted, not yet committed
-            target = destination / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
+    """Copy the template as git would hand it over."""
+    for name in files_in_git(ROOT):
+        (destination / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, destination / name)
     return destination
 
 

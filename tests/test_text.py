@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import tomllib
 from functools import cache
@@ -21,9 +20,8 @@ from hypothesis import strategies as st
 from jinja2 import FileSystemLoader
 from markdown_it import MarkdownIt
 
-import post_gen_project
 from pre_gen_project import is_forbidden
-from projects import render, run
+from projects import files_in_git, render, run
 from variants import ROOT, SERVICE
 
 NASTY = (
@@ -89,13 +87,11 @@ def rendered(context: dict[str, Any], source: str) -> str:
 def rendered_files() -> tuple[str, ...]:
     """List the files of the template that Jinja renders."""
     context = answer("x")
-    with contextlib.chdir(ROOT / SERVICE):
-        paths = [path for path in post_gen_project.own_paths(Path()) if path.is_file()]
-        return tuple(
-            path.as_posix()
-            for path in paths
-            if not any(is_copy_only_path(str(part), context) for part in (path, *path.parents))
-        )
+    return tuple(
+        path.as_posix()
+        for path in files_in_git(ROOT / SERVICE)
+        if not any(is_copy_only_path(str(part), context) for part in (path, *path.parents))
+    )
 
 
 def all_strings(data: object) -> set[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from app.documents.pipeline import NO_PAGES
 from app.documents.submission import Submission
@@ -53,25 +53,32 @@ class Report:
 async def load(items: Sequence[Item], settings: Settings, console: Console) -> Report:
     """Load items, showing the progress on the console."""
     report = Report()
-    async with open_documents_alone(settings) as documents, asyncio.TaskGroup() as tasks:
-        remaining = iter(track(items, "Loading", console=console))
-        # One more than are processed: while one is embedded, another is read.
-        for _ in range(documents.pipeline.width + 1):
-            tasks.create_task(_load_next(remaining, documents, settings.max_body_bytes, report))
+    columns = (TextColumn("Loading"), BarColumn(), MofNCompleteColumn())
+    async with open_documents_alone(settings) as documents:
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task("Loading", total=len(items))
+            remaining, most = iter(items), settings.max_body_bytes
+
+            async def load_next() -> None:
+                for item in remaining:
+                    await _load(item, documents, most, report)
+                    progress.advance(bar)
+
+            async with asyncio.TaskGroup() as tasks:
+                # One more than are processed: while one is embedded, another is read.
+                for _ in range(documents.pipeline.width + 1):
+                    tasks.create_task(load_next())
     return report
 
 
-async def _load_next(
-    items: Iterator[Item], documents: Documents, max_bytes: int, report: Report
-) -> None:
-    for item in items:
-        try:
-            submission = await asyncio.to_thread(_submission, item, max_bytes, documents)
-            report.counts[await _process(submission, documents)] += 1
-        except OSError as error:
-            report.fail(item, error.strerror or error)
-        except ServiceError as error:
-            report.fail(item, error)
+async def _load(item: Item, documents: Documents, max_bytes: int, report: Report) -> None:
+    try:
+        submission = await asyncio.to_thread(_submission, item, max_bytes, documents)
+        report.counts[await _process(submission, documents)] += 1
+    except OSError as error:
+        report.fail(item, error.strerror or error)
+    except ServiceError as error:
+        report.fail(item, error)
 
 
 def _submission(item: Item, max_bytes: int, documents: Documents) -> Submission:

@@ -46,7 +46,7 @@ BAD_VALUES = [
     ("BROKER_URL", "redis://localhost"),  # optional: job_queue
     ("BROKER_URL", "amqp://localhost:port/"),  # optional: job_queue
     ("RETRIEVAL_TIMEOUT", "0"),
-    ("EMBEDDING_MODEL", "text-embedding-3-small"),  # at the vendor's, without a key
+    ("EMBEDDING_MODEL", "text-embedding-3-small"),  # optional: vector_store
     ("PORT", "80\n80"),
 ]
 

@@ -210,8 +210,10 @@ class Pipeline:
                 held = await self._catalogue.renew(document)
             except Exception as error:  # noqa: BLE001 -- the timeout ends the step in time
                 log.warning("document %s: lease not renewed: %s", document.id, error)
-            else:
-                lease.reschedule(loop.time() + self._catalogue.lease if held else loop.time())
+                continue
+            if lease.expired():  # while the database was slow: the step is being cancelled
+                return
+            lease.reschedule(loop.time() + self._catalogue.lease if held else loop.time())
 
     async def _retry(self, lane: Lane, document: Document, error: Exception) -> None:
         """End an attempt that failed; if the catalogue is down, the end of the lease does."""

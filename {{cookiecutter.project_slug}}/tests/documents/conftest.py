@@ -1,7 +1,6 @@
 """An empty catalogue, on each database that it may be in."""
 
 from collections.abc import AsyncIterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,11 @@ import pytest
 
 from app.documents.catalogue import Catalogue
 from tests.documents.parts import MODEL
-from tests.stores.databases import ENGINES
-
-
-@pytest.fixture(scope="session", params=[name for name in ENGINES if name != "qdrant"] or ENGINES)
-def engine(request: pytest.FixtureRequest) -> Any:
-    """Provide the engine under test; beside Qdrant the catalogue is in SQLite."""
-    return import_module(f"tests.stores.on_{request.param}")
 
 
 @pytest.fixture
 async def catalogue_url(engine: Any, server: Any, tmp_path: Path) -> AsyncIterator[str]:
-    """Provide an empty database."""
+    """Provide an empty database; beside Qdrant, in SQLite."""
     if not engine.ATOMIC:  # Qdrant
         yield f"sqlite:///{tmp_path}/folder/catalogue.db"
         return

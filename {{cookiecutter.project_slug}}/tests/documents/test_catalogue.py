@@ -1,19 +1,17 @@
-"""The catalogue: what a lease guarantees, and which databases are refused."""
+"""The catalogue: what a lease guarantees, and what is refused."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from app.documents.catalogue import Catalogue, Document
 from app.documents.database import CatalogueMismatchError
 from app.documents.submission import Submission
-from app.stores.base import StoreUnavailableError
 from tests.documents.parts import MODEL, found, submitted
+from tests.stores.databases import on_each_database
 
+pytestmark = on_each_database
 TEXT = Submission.text("A zebra has stripes.")
 NEW = Submission.text("A zebra has stripes.", title="New")
 EXPIRED = -1.0
@@ -131,40 +129,3 @@ async def test_another_model_is_refused(catalogue: Catalogue, catalogue_url: str
         with pytest.raises(CatalogueMismatchError, match="'other', EMBEDDING_MODEL") as e:
             await third.find(document.id)
     assert "\n" not in str(e.value)
-
-
-async def test_older_schema_is_refused(tmp_path: Path) -> None:
-    """A database of an older version is refused and left as it is."""
-    path = tmp_path / "old.db"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE documents (id TEXT, revision TEXT, state TEXT)")
-    async with Catalogue(f"sqlite:///{path}", model=MODEL) as catalogue:
-        with pytest.raises(CatalogueMismatchError, match="older version"):
-            await catalogue.set_up()
-    with closing(sqlite3.connect(path)) as database:
-        assert len(database.execute("SELECT * FROM sqlite_schema").fetchall()) == 1
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("mysql://host/name", "should be like sqlite:///"),
-        ("postgresql://host/name", "needs the package psycopg"),
-    ],
-)
-def test_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
-    """A URL of another kind, or without its driver, is refused by name."""
-    monkeypatch.setattr("app.documents.database.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=reason):
-        Catalogue(url, model=MODEL)
-
-
-async def test_database_that_is_not_available(tmp_path: Path) -> None:
-    """The error names the reason, and the next use tries again."""
-    folder = tmp_path / "folder"
-    folder.write_text("a file in the way")
-    async with Catalogue(f"sqlite:///{folder}/documents.db", model=MODEL) as catalogue:
-        with pytest.raises(StoreUnavailableError, match="catalogue"):
-            await catalogue.submit(TEXT)
-        folder.unlink()
-        assert (await catalogue.submit(TEXT))[1]

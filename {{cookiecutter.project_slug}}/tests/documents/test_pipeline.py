@@ -22,7 +22,9 @@ from tests.documents.parts import (
     until_ready,
 )
 from tests.service import eventually
+from tests.stores.databases import on_each_database
 
+pytestmark = on_each_database
 TEXT = Submission.text("zebra stripes")
 NEW = Submission.text("zebra stripes", title="New")
 

@@ -29,6 +29,11 @@ OWN = "sqlite"  # optional: vector_store=sqlite
 on_its_own_store = pytest.mark.parametrize("engine", [OWN], indirect=True)
 """For tests of the whole service: on the store that it was made with."""
 
+on_each_database = pytest.mark.parametrize(
+    "engine", [name for name in ENGINES if name != "qdrant"] or ENGINES, indirect=True
+)
+"""For tests of the catalogue, which is in SQL."""
+
 OpenStore = Callable[[], PassageStore]
 """Makes a store on the test's own database, any number of times; `async with` opens it."""
 

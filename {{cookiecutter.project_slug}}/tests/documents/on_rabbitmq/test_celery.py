@@ -26,6 +26,7 @@ MALFORMED: list[tuple[dict[str, Any], object]] = [
 async def test_malformed_messages(jobs: Jobs, broker: RabbitMQNode) -> None:
     """They are dropped, and the documents after them processed."""
     jobs.go()
+    await jobs.publisher.send(["unknown"])  # declares the queue
     with Connection(broker.url) as connection:
         for headers, body in MALFORMED * 2:
             producer = Producer(connection, routing_key=QUEUE, serializer="json")
