@@ -216,11 +216,11 @@ class Pipeline:
             lease.reschedule(loop.time() + self._catalogue.lease if held else loop.time())
 
     async def _retry(self, lane: Lane, document: Document, error: Exception) -> None:
-        """End an attempt that failed; if the catalogue is down, the end of the lease does."""
+        """End an attempt that failed; if that fails too, the lease expires."""
         id_, attempt, name = document.id, document.attempts, type(error).__name__
         log.warning("document %s: attempt %d: %s: %s", id_, attempt, name, error)
         wait: float = getattr(error, "retry_after", None) or 0.0
-        with suppress(StoreUnavailableError):
+        with suppress(Exception):
             if getattr(error, "permanent", False):
                 await self._catalogue.fail(document, str(error))
             elif isinstance(error, self._retry_forever):
@@ -236,7 +236,7 @@ class Pipeline:
 
     async def _drop(self, document: Document) -> None:
         """End the work on a document that was replaced or deleted."""
-        with suppress(StoreUnavailableError):
+        with suppress(Exception):
             if await self._catalogue.find(document.id) is None:
                 await self._store.delete(document.id)
             await self._catalogue.release(document)
