@@ -22,7 +22,7 @@ SHARED_CACHES = {
     for variant in load_variants()
     if variant.name != "default"
 }
-LONGEST = ("unrendered", "default", *SHARED_CACHES.values())
+LONGEST = ("unrendered", "default", *dict.fromkeys(SHARED_CACHES.values()))
 
 # The workers share a machine with the variants: how long an example takes says nothing.
 settings.register_profile(
@@ -55,7 +55,8 @@ def scope_of(nodeid: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with what takes longest, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: scope_of(item.nodeid) not in LONGEST)
+    order = {scope: number for number, scope in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(scope_of(item.nodeid), len(order)))
 
 
 class OneWorkerAScope(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
