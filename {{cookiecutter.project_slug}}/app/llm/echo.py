@@ -18,8 +18,11 @@ from typing import Any
 
 from .protocol import Chunk, ChunkStream, JSONObject, ProviderRejectedError
 
-MOST_REPEATED = 100_000
-"""Characters of a message that are read: it is done on the event loop, in some milliseconds."""
+MAX_TEXT = 100_000
+"""Characters of a message that are read, and of the inputs of an embeddings request: some
+milliseconds of the event loop."""
+MAX_INPUTS = 1000
+"""Texts that one request may embed."""
 EMBEDDING_DIMENSIONS = 256
 
 
@@ -76,11 +79,12 @@ class EchoProvider:
     async def embed(self, request: JSONObject) -> JSONObject:
         """Embed by counting words: alike texts come near each other, meaning is not seen.
 
-        ProviderRejectedError where there is nothing to embed, as OpenAI answers.
+        ProviderRejectedError where there is nothing to embed, as OpenAI answers, or too much.
         """
-        if request["input"] == []:
-            raise ProviderRejectedError("the input is an empty list", param="input")
         texts = _texts(request["input"])
+        if not 1 <= len(texts) <= MAX_INPUTS or sum(map(len, texts)) > MAX_TEXT:
+            limits = f"1 to {MAX_INPUTS} texts, together at most {MAX_TEXT} characters"
+            raise ProviderRejectedError(f"echo embeds {limits}", param="input")
         data = [
             {"object": "embedding", "index": index, "embedding": _hashed_words(text)}
             for index, text in enumerate(texts)
@@ -99,7 +103,8 @@ class EchoProvider:
         return _last_user_text(request) if answer is None else answer
 
     def _answer(self, request: JSONObject) -> tuple[list[str], str]:
-        tokens = re.findall(r"\s*\S+", self._text(request)) or ["…"]
+        # Without rstrip() the pattern would look for the word after each of the last blanks.
+        tokens = re.findall(r"\s*\S+", self._text(request).rstrip()) or ["…"]
         if self._token_count is not None:
             tokens = [token if token[0].isspace() else f" {token}" for token in tokens]
             tokens = list(islice(cycle(tokens), self._token_count))
@@ -118,13 +123,14 @@ def _last_user_text(request: JSONObject) -> str:
 
 def _text(content: object) -> str:
     if isinstance(content, list):
-        return " ".join(_text(part.get("text")) for part in content if isinstance(part, dict))
-    return content[:MOST_REPEATED] if isinstance(content, str) else ""
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        content = " ".join(part for part in parts if isinstance(part, str))
+    return content[:MAX_TEXT] if isinstance(content, str) else ""
 
 
 def _texts(inputs: str | list[Any]) -> list[str]:
     """List the inputs; one of token numbers instead of text is spelled out."""
-    if isinstance(inputs, str) or all(isinstance(token, int) for token in inputs):
+    if isinstance(inputs, str) or (inputs and all(isinstance(token, int) for token in inputs)):
         inputs = [inputs]
     return [text if isinstance(text, str) else " ".join(map(str, text)) for text in inputs]
 

@@ -1,13 +1,14 @@
 """The provider without a provider, on a virtual clock."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.llm.echo import EMBEDDING_DIMENSIONS, MOST_REPEATED, EchoProvider
+from app.llm.echo import EMBEDDING_DIMENSIONS, MAX_INPUTS, MAX_TEXT, EchoProvider
 from app.llm.protocol import JSONObject, ProviderRejectedError, Usage, usage_of
 
 from .asking import ask, text_of
@@ -88,12 +89,26 @@ async def test_any_content_has_an_answer(content: object, text: str) -> None:
     assert text_of(await ask(EchoProvider(), asks(content))).strip() == text
 
 
-async def test_of_a_long_message_the_beginning_is_repeated() -> None:
-    """What is too long to be read in a moment is cut, in the answer and in what is counted."""
-    question = {"messages": [{"role": "user", "content": "word " * MOST_REPEATED}]}
-    answer = await EchoProvider().complete(question)
-    assert len(answer["choices"][0]["message"]["content"]) <= MOST_REPEATED
-    assert answer["usage"]["prompt_tokens"] == MOST_REPEATED / len("word ")
+@pytest.mark.parametrize("parts", [1, MAX_TEXT])
+async def test_of_a_long_message_the_beginning_is_repeated(parts: int) -> None:
+    """Text over the limit is cut, whether in one part or many, in the answer and in the usage."""
+    content = [{"type": "text", "text": "word " * (MAX_TEXT // parts)}] * parts
+    answer = await EchoProvider().complete(asks(content))
+    said = answer["choices"][0]["message"]["content"]
+    assert len(said) <= MAX_TEXT
+    assert answer["usage"]["prompt_tokens"] == len(said.split())
+
+
+@pytest.mark.parametrize("content", [" " * 20_000, [{"text": ""}] * 20_000])
+async def test_the_work_grows_with_the_length_and_not_faster(content: object) -> None:
+    """Blanks, and empty parts, take no longer than words do, but for a factor."""
+
+    async def cpu_seconds(content: object) -> float:
+        started = time.process_time()
+        await EchoProvider(first_token_delay=0, token_interval=0).complete(asks(content))
+        return time.process_time() - started
+
+    assert await cpu_seconds(content) < 50 * await cpu_seconds("word " * 4_000)
 
 
 async def test_answers_the_user_and_nobody_else() -> None:
@@ -153,10 +168,11 @@ async def test_every_input_has_one_embedding(inputs: object, count: int) -> None
     assert [item["index"] for item in answer["data"]] == list(range(count))
 
 
-async def test_no_input_is_refused() -> None:
-    """An empty list holds nothing to embed: a request that OpenAI calls bad too."""
-    with pytest.raises(ProviderRejectedError, match="empty") as caught:
-        await EchoProvider().embed({"input": []})
+@pytest.mark.parametrize("inputs", [[], ["x"] * (MAX_INPUTS + 1), "x" * (MAX_TEXT + 1)])
+async def test_nothing_and_too_much_cannot_be_embedded(inputs: object) -> None:
+    """An empty list is refused, as at OpenAI, and so is what would take long to compute."""
+    with pytest.raises(ProviderRejectedError, match=f"1 to {MAX_INPUTS} texts") as caught:
+        await EchoProvider().embed({"input": inputs})
     assert caught.value.param == "input"
 
 
