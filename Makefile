@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 export DEMO_ONCE ?=
 
-.PHONY: demo test check bench limits-report ingestion-report
+.PHONY: demo test check bench limits-report ingestion-report bodies-report
 
 demo: $(filter .venv-uv/%,$(UV))  ## render the defaults, serve them, stream one answer
 	exec "$(UV)" run python scripts/demo.py
@@ -24,6 +24,9 @@ limits-report: $(filter .venv-uv/%,$(UV))  ## measure the sliding window beside 
 
 ingestion-report: $(filter .venv-uv/%,$(UV))  ## measure the service's latency while it ingests
 	"$(UV)" run --group bench python -m bench.ingestion $(ARGS)
+
+bodies-report: $(filter .venv-uv/%,$(UV))  ## measure for how long one request body can hold the event loop
+	"$(UV)" run --group bench python -m bench.bodies
 
 .venv-uv/bin/uv:
 	$(PYTHON) -m venv .venv-uv

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.api.admission import Admission, AdmissionDep
-from app.api.guarded_route import GuardedRoute
+from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
 from app.api.responses import opened_relay
 from app.llm.protocol import JSONObject
 from app.retrieval.prompt import cite, question_of
@@ -40,7 +40,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     model: str | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None

@@ -6,15 +6,16 @@ Source: https://platform.openai.com/docs/api-reference
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PositiveInt
 from pydantic_core import to_json
 
 from app.api.admission import Admission, AdmissionDep
-from app.api.guarded_route import GuardedRoute
+from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
 from app.api.responses import opened_relay, plain_response
 from app.llm.protocol import Chunk, JSONObject
 from app.streaming import openai_events
@@ -48,7 +49,7 @@ class StreamOptions(BaseModel):
 class CompletionRequest(OpenAIRequest):
     """The body of `/v1/chat/completions`."""
 
-    messages: Annotated[list[JSONObject], Field(min_length=1)]
+    messages: Annotated[list[JSONObject], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: PositiveInt | None = None
     max_completion_tokens: PositiveInt | None = None
     n: PositiveInt | None = None
@@ -56,10 +57,26 @@ class CompletionRequest(OpenAIRequest):
     stream_options: StreamOptions | None = None
 
 
+Inputs = str | list[str] | list[int] | list[list[int]]
+
+
+def _inputs(value: Any) -> Inputs:  # noqa: ANN401
+    """Return one text, or a list of texts, tokens or lists of tokens; ValueError if it is neither.
+
+    Pydantic would validate a long list once for each type, and describe every item.
+    """
+    kinds = set(map(type, value)) if isinstance(value, list) else {type(value)}
+    if kinds == {list}:
+        kinds = {int, *map(type, chain.from_iterable(value))}
+    if not isinstance(value, str | list) or (value and kinds not in ({str}, {int})):
+        raise ValueError("Input should be a text, or a list of texts, tokens or lists of tokens")
+    return value
+
+
 class EmbeddingRequest(OpenAIRequest):
     """The body of `/v1/embeddings`."""
 
-    input: str | list[str] | list[int] | list[list[int]]
+    input: Annotated[Inputs, PlainValidator(_inputs, json_schema_input_type=Inputs)]
     messages: None = None  # whoever meters a call tells a chat by them
 
 

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from hashlib import blake2b
 from itertools import cycle, islice
-from typing import Any
 
 from .protocol import Chunk, ChunkStream, JSONObject, ProviderRejectedError
 
@@ -81,10 +80,13 @@ class EchoProvider:
 
         ProviderRejectedError where there is nothing to embed, as OpenAI answers, or too much.
         """
-        texts = _texts(request["input"])
-        if not 1 <= len(texts) <= MAX_INPUTS or sum(map(len, texts)) > MAX_TEXT:
-            limits = f"1 to {MAX_INPUTS} texts, together at most {MAX_TEXT} characters"
+        inputs = request["input"]
+        if isinstance(inputs, str) or (inputs and isinstance(inputs[0], int)):
+            inputs = [inputs]
+        if not 1 <= len(inputs) <= MAX_INPUTS or sum(map(len, inputs)) > MAX_TEXT:
+            limits = f"1 to {MAX_INPUTS} texts, together at most {MAX_TEXT} characters or tokens"
             raise ProviderRejectedError(f"echo embeds {limits}", param="input")
+        texts = [text if isinstance(text, str) else " ".join(map(str, text)) for text in inputs]
         data = [
             {"object": "embedding", "index": index, "embedding": _hashed_words(text)}
             for index, text in enumerate(texts)
@@ -128,15 +130,8 @@ def _text(content: object) -> str:
     return content[:MAX_TEXT] if isinstance(content, str) else ""
 
 
-def _texts(inputs: str | list[Any]) -> list[str]:
-    """List the inputs; one of token numbers instead of text is spelled out."""
-    if isinstance(inputs, str) or (inputs and all(isinstance(token, int) for token in inputs)):
-        inputs = [inputs]
-    return [text if isinstance(text, str) else " ".join(map(str, text)) for text in inputs]
-
-
 def _head(request: JSONObject, kind: str) -> JSONObject:
-    seed = repr(request.get("messages")).encode()
+    seed = _last_user_text(request).encode("utf-8", "surrogatepass")
     identity = blake2b(seed, digest_size=12).hexdigest()
     model = request.get("model") or EchoProvider.name
     return {"id": f"chatcmpl-{identity}", "object": kind, "created": 0, "model": model}

@@ -58,7 +58,9 @@ def estimate_tokens(
 def estimate_embeddings(request: Mapping[str, Any]) -> int:
     """Return the tokens of an embeddings request in OpenAI's format."""
     texts = request.get("input")
-    return sum(map(_input, texts)) if isinstance(texts, list) else _input(texts)
+    if not isinstance(texts, list) or (texts and isinstance(texts[0], int)):
+        texts = [texts]  # one text, or the tokens of one
+    return sum(map(_input, texts))
 
 
 def estimate_prompt(request: Mapping[str, Any]) -> int:
@@ -74,10 +76,10 @@ def estimate_prompt(request: Mapping[str, Any]) -> int:
 
 
 def _input(text: object) -> int:
-    """Estimate one input: a text, a list of tokens, or one token of a list."""
+    """Estimate one input: a text, or a list of tokens."""
     if isinstance(text, str):
         return estimate_text(text)
-    return len(text) if isinstance(text, list) else 1
+    return len(text) if isinstance(text, list) else 0
 
 
 def _content(content: object) -> int:

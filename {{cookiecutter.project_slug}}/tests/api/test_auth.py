@@ -88,7 +88,7 @@ async def test_nothing_is_read_for_a_stranger(announced: str) -> None:
             assert status.startswith(b"HTTP/1.1 401 "), (method, path)
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"a": "\xff"}', b"[" * 100_000, b"x" * 2000])
+@pytest.mark.parametrize("body", [b"{", b'{"a": "\xff"}', b"[" * 10_000, b"x" * 2000])
 async def test_the_key_is_judged_before_the_body(body: bytes) -> None:
     """A body that is bad in every way is 401 without a key, and what it is with one."""
     async with serve(api_keys=KEYS, max_body_bytes=150_000) as service:

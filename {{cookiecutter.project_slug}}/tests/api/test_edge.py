@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.api.guarded_route import MAX_CONTAINERS, MAX_MESSAGES, MAX_STRINGS, MAX_TEXT, MAX_VALUES
 from app.drain import Drain
 from tests.service import (
     COMPLETION,
@@ -33,15 +34,19 @@ NO_QUESTION: list[tuple[str, Any, str | None]] = [
     ("/v1/chat/completions", {"model": "m"}, "messages"),
     ("/v1/chat/completions", {**COMPLETION, "messages": "hello"}, "messages"),
     ("/v1/chat/completions", {**COMPLETION, "messages": []}, "messages"),
+    ("/v1/chat/completions", {"messages": [{}] * (MAX_MESSAGES + 1)}, "messages"),
     ("/v1/chat/completions", {**COMPLETION, "stream": "perhaps"}, "stream"),
     ("/v1/embeddings", {"model": "m"}, "input"),
+    ("/v1/embeddings", {"model": "m", "input": 1}, "input"),
+    ("/v1/embeddings", {"model": "m", "input": ["a", 1]}, "input"),
+    ("/v1/embeddings", {"model": "m", "input": [["a"]]}, "input"),
 ]
 UNREADABLE = [
     (b"", "Field required"),
     (b"{", "JSON decode error: EOF"),
     (b'{"input": "\xff"}', "invalid unicode code point"),
     (b"[" * 700, "recursion limit"),
-    (b'{"user": ' + b"[" * 100_000, "recursion limit"),
+    (b'{"user": ' + b"[" * 10_000, "recursion limit"),
     (b'{"input": "\\ud800"}', "a lone surrogate"),
     (b'{"messages": [{"role": "user", "content": "hi \\ud800 there"}]}', "a lone surrogate"),
     (b'{"tools": [{"function": {"name": "\\udc00"}}]}', "a lone surrogate"),
@@ -124,6 +129,47 @@ async def test_announced_body_is_refused_unread() -> None:
         writer.close()
         await writer.wait_closed()
     assert status.startswith(b"HTTP/1.1 413 ")
+
+
+def chat_of(content: object, **fields: object) -> dict[str, object]:
+    """Make the body of a chat with one message."""
+    return {"messages": [{"role": "user", "content": content}], **fields}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("/chat", chat_of("x" * (MAX_TEXT + 1)), f"limit is {MAX_TEXT}"),
+        ("/v1/chat/completions", chat_of("x", user="x" * MAX_TEXT), f"limit is {MAX_TEXT}"),
+        ("/v1/chat/completions", chat_of([{}] * MAX_CONTAINERS), "arrays and objects"),
+        ("/v1/chat/completions", chat_of("x", stop=['"\\'] * MAX_STRINGS), "strings"),
+        ("/v1/embeddings", {"input": [1] * MAX_VALUES}, "values"),
+    ],
+)
+async def test_body_that_costs_too_much_is_413(path: str, body: object, reason: str) -> None:
+    """More text or more values than the event loop processes at once are refused."""
+    async with serve() as service:
+        response = await service.client.post(path, json=body)
+    assert (response.status_code, error_of(response)["type"]) == (413, "too_large")
+    assert reason in error_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '"[{,\\' * MAX_VALUES,
+        [{"type": "image_url", "image_url": {"url": "x" * MAX_TEXT}}, {"type": "text"}],
+        [{"type": "input_audio", "input_audio": {"data": "x" * MAX_TEXT, "format": "wav"}}],
+        [{"type": "file", "file": {"file_data": "x" * MAX_TEXT}}],
+    ],
+)
+async def test_long_text_and_files_are_accepted(content: object) -> None:
+    """Brackets and commas in text are text; images, sounds and files may be larger than it."""
+    async with serve() as service:
+        response = await service.client.post(
+            "/v1/chat/completions", json=chat_of(content, max_tokens=1)
+        )
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
