@@ -1,7 +1,8 @@
 """From an error to a response: the one place that knows HTTP statuses.
 
 Every refusal has the same body, in the shape of OpenAI's errors:
-`{"error": {"type", "message", "code", "param", "retry_after"?}}`.
+`{"error": {"type", "message", "code", "param", "retry_after"?}}`. On `/v1` status, type and code
+are OpenAI's as well, since its clients act on them.
 """
 
 from collections.abc import Mapping
@@ -43,6 +44,9 @@ STATUSES: dict[type[Exception], int] = {
     llm.ProviderError: status.HTTP_502_BAD_GATEWAY,
 }
 
+KEPT_STATUSES = {400, 404, 413, 422}
+"""Statuses of a provider that say something about the request: `/v1` keeps them."""
+
 HTTP_ERROR_TYPES = {
     status.HTTP_400_BAD_REQUEST: "invalid_request",
     status.HTTP_404_NOT_FOUND: "not_found",
@@ -67,10 +71,17 @@ def status_of(error: Exception) -> int:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-async def _domain_error(_: Request, error: Exception) -> Response:
+def _is_openai(request: Request) -> bool:
+    return request.url.path.startswith("/v1/")
+
+
+async def _domain_error(request: Request, error: Exception) -> Response:
     code = status_of(error)
+    if code == status.HTTP_422_UNPROCESSABLE_CONTENT and _is_openai(request):
+        given = getattr(error, "status", None)
+        code = given if given in KEPT_STATUSES else status.HTTP_400_BAD_REQUEST
     structlog.contextvars.bind_contextvars(**log_fields(error))
-    return _refusal(code, describe(error), _headers_of(error))
+    return _refusal(request, code, describe(error), _headers_of(error))
 
 
 def _headers_of(error: Exception) -> dict[str, str]:
@@ -81,7 +92,7 @@ def _headers_of(error: Exception) -> dict[str, str]:
     return {}
 
 
-async def _invalid(_: Request, error: RequestValidationError) -> Response:
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"][1:])  # the first is "body"
     said = problem["msg"].removeprefix("Value error, ")
@@ -91,28 +102,32 @@ async def _invalid(_: Request, error: RequestValidationError) -> Response:
         field, said = "", f"{said}: {problem['ctx']['error']}"
     message = f"{field}: {said}" if field else said
     told = {"type": "invalid_request", "message": message, "param": field or None}
-    return _refusal(status.HTTP_422_UNPROCESSABLE_CONTENT, told)
+    invalid = status.HTTP_422_UNPROCESSABLE_CONTENT
+    return _refusal(request, status.HTTP_400_BAD_REQUEST if _is_openai(request) else invalid, told)
 
 
-async def _http_error(_: Request, error: HTTPException) -> Response:
+async def _http_error(request: Request, error: HTTPException) -> Response:
     told = {"type": HTTP_ERROR_TYPES.get(error.status_code, "http_error"), "message": error.detail}
-    return _refusal(error.status_code, told, error.headers)
+    return _refusal(request, error.status_code, told, error.headers)
 
 
 async def _client_left(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _defect(_: Request, error: Exception) -> Response:
+async def _defect(request: Request, error: Exception) -> Response:
     # Starlette answers defects from outside of the middleware that gives responses their id.
     request_id = {REQUEST_ID: structlog.contextvars.get_contextvars()["request_id"]}
-    return _refusal(status.HTTP_500_INTERNAL_SERVER_ERROR, describe(error), request_id)
+    code = status.HTTP_500_INTERNAL_SERVER_ERROR
+    return _refusal(request, code, describe(error), request_id)
 
 
 def _refusal(
-    code: int, told: dict[str, Any], headers: Mapping[str, str] | None = None
+    request: Request, code: int, told: dict[str, Any], headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    response = JSONResponse(error_body(told), status_code=code, headers=headers)
+    own = {"error": {"param": None, "code": told["type"], **told}}
+    body = error_body(told) if _is_openai(request) else own
+    response = JSONResponse(body, status_code=code, headers=headers)
     if "retry_after" in told:
         response.headers["Retry-After"] = str(ceil(told["retry_after"]))
     return response

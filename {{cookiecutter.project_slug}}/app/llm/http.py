@@ -139,7 +139,7 @@ class ProviderEndpoint:
         if kind is None:
             rejected = httpx.codes.is_client_error(status)
             kind = ProviderRejectedError if rejected else ProviderUnavailableError
-        return self.error(kind, f"answered {status}", details, retry_after)
+        return self.error(kind, f"answered {status}", details, retry_after, status)
 
     def error(
         self,
@@ -147,6 +147,7 @@ class ProviderEndpoint:
         happened: str,
         details: Mapping[str, object],
         retry_after: float | None = None,
+        status: int | None = None,
     ) -> ProviderError:
         """Build an error that says who, what, and the provider's own words.
 
@@ -160,6 +161,7 @@ class ProviderEndpoint:
             message,
             said=str(details.get("message") or ""),
             retry_after=retry_after,
+            status=status,
             code=None if code is None else str(code),
             param=None if param is None else str(param),
         )

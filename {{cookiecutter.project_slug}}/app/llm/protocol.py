@@ -35,7 +35,8 @@ class ProviderError(Exception):
 
     `type` names the failure on the wire; `message` says what happened and `said` what the provider
     said of it, which may name the operator's account; `retry_after` is its advice in seconds,
-    None where it gave none; `code` and `param` are its own, in OpenAI's error shape.
+    None where it gave none; `status` is that of its response, None without one; `code` and `param`
+    are its own, in OpenAI's error shape.
     """
 
     type = "provider_error"
@@ -46,6 +47,7 @@ class ProviderError(Exception):
         *,
         said: str = "",
         retry_after: float | None = None,
+        status: int | None = None,
         code: str | None = None,
         param: str | None = None,
     ) -> None:
@@ -53,6 +55,7 @@ class ProviderError(Exception):
         self.message = message
         self.said = said
         self.retry_after = retry_after
+        self.status = status
         self.code = code
         self.param = param
 

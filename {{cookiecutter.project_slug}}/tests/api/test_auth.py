@@ -33,6 +33,7 @@ POSTS = [
     ("/v1/chat/completions", COMPLETION),
     ("/v1/embeddings", EMBEDDING),
 ]
+UNAUTHORIZED = [(401, "unauthorized"), (401, "invalid_api_key")]
 NO_KEY: list[dict[str, str]] = [
     {},
     {"Authorization": "Bearer"},
@@ -96,7 +97,8 @@ async def test_the_key_is_judged_before_the_body(body: bytes) -> None:
             headers = {"content-type": "application/json"}
             refused = await service.client.post(path, content=body, headers=headers)
             known = await service.client.post(path, content=body, headers=headers | bearer(KEY))
-            assert (refused.status_code, known.status_code) == (401, 422)
+            assert refused.status_code == 401
+            assert known.status_code == (400 if path.startswith("/v1") else 422)
 
 
 async def test_a_new_route_is_not_overlooked() -> None:
@@ -118,7 +120,7 @@ async def test_without_a_known_key_it_is_401(upstream: FakeUpstream) -> None:
         answers += [await service.client.get("/v1/models", headers=header) for header in NO_KEY]
         assert service.services.limiter.snapshot().granted == 0
     for response in answers:
-        assert (response.status_code, error_of(response)["type"]) == (401, "unauthorized")
+        assert (response.status_code, error_of(response)["code"]) in UNAUTHORIZED
         assert response.headers["www-authenticate"] == "Bearer"
     assert upstream.counts.received == 0
 

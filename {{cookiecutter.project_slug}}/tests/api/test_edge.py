@@ -55,15 +55,20 @@ UNREADABLE = [
 """Bodies that are no JSON, or none that could be passed on, and what is said of them."""
 
 
+def invalid(path: str) -> tuple[int, str]:
+    """Return the status and type of the refusal of an invalid body."""
+    return (422, "invalid_request") if path == "/chat" else (400, "invalid_request_error")
+
+
 @pytest.mark.parametrize(("path", "body", "field"), NO_QUESTION)
-async def test_invalid_body_is_422_and_names_the_field(
+async def test_invalid_body_is_refused_and_names_the_field(
     upstream: FakeUpstream, path: str, body: Any, field: str | None
 ) -> None:
     """A bad body is refused with the field that is wrong, before the provider hears of it."""
     async with serve(**at_upstream(upstream)) as service:
         response = await service.client.post(path, json=body)
     error = error_of(response)
-    assert (response.status_code, error["type"]) == (422, "invalid_request")
+    assert (response.status_code, error["type"]) == invalid(path)
     assert error["param"] == field
     assert error["message"].startswith(field or "Input should be")
     assert upstream.counts.received == 0
@@ -76,7 +81,7 @@ async def test_body_that_cannot_be_read_is_invalid_too(path: str) -> None:
         for body, reason in UNREADABLE:
             response = await service.client.post(path, content=body, headers=JSON)
             error = error_of(response)
-            assert (response.status_code, error["type"]) == (422, "invalid_request")
+            assert (response.status_code, error["type"]) == invalid(path)
             assert error["param"] is None
             assert reason in error["message"]
 
@@ -113,8 +118,7 @@ async def test_too_large_body_is_413(path: str, announced: bool) -> None:
     async with serve(max_body_bytes=1000) as service:
         content = body if announced else pieces()
         response = await service.client.post(path, content=content, headers=JSON)
-        assert response.status_code == 413
-        assert error_of(response)["type"] == "too_large"
+        assert (response.status_code, error_of(response)["code"]) == (413, "too_large")
         assert "1000 bytes" in error_of(response)["message"]
         assert (await service.client.post("/chat", json=QUESTION)).status_code == 200
 
@@ -150,7 +154,7 @@ async def test_body_that_costs_too_much_is_413(path: str, body: object, reason: 
     """More text or more values than the event loop processes at once are refused."""
     async with serve() as service:
         response = await service.client.post(path, json=body)
-    assert (response.status_code, error_of(response)["type"]) == (413, "too_large")
+    assert (response.status_code, error_of(response)["code"]) == (413, "too_large")
     assert reason in error_of(response)["message"]
 
 
@@ -186,7 +190,7 @@ async def test_no_such_thing(method: str, path: str, status: int, kind: str) -> 
     """An unknown path or method is refused in the one shape."""
     async with serve() as service:
         response = await service.client.request(method, path)
-    assert (response.status_code, error_of(response)["type"]) == (status, kind)
+    assert (response.status_code, error_of(response)["code"]) == (status, kind)
     assert ("allow" in response.headers) == (status == 405)
 
 

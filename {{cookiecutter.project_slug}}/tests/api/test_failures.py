@@ -39,7 +39,6 @@ async def on_every_route(service: RunningService) -> list[httpx.Response]:
         (503, AT_ONCE, 503, "provider_overloaded"),
         (529, AT_ONCE, 503, "provider_overloaded"),
         (500, AT_ONCE, 502, "provider_unavailable"),
-        (404, {}, 422, "invalid_request"),
         (401, {}, 502, "provider_authentication"),
         (403, {}, 502, "provider_authentication"),
     ],
@@ -75,15 +74,24 @@ async def test_refusal_that_can_heal_always_says_when(upstream: FakeUpstream) ->
             assert int(response.headers["retry-after"]) >= 1
 
 
-async def test_rejection_passes_the_providers_words_on(upstream: FakeUpstream) -> None:
-    """A request that the provider calls bad is a 422 with its message, param and code."""
-    upstream.script = Script(status=400)
+@pytest.mark.parametrize(
+    ("status", "own_status"), [(400, 400), (404, 404), (413, 413), (422, 422), (409, 400)]
+)
+async def test_rejection_passes_the_providers_words_on(
+    upstream: FakeUpstream, status: int, own_status: int
+) -> None:
+    """A request that the provider rejects is a 422 with its words; `/v1` keeps the status, too."""
+    upstream.script = Script(status=status)
     async with serve(**at_upstream(upstream)) as service:
-        for response in await on_every_route(service):
-            error = error_of(response)
-            assert response.status_code == 422
-            assert "maximum context length is 128000 tokens" in error["message"]
-            assert (error["param"], error["code"]) == ("messages", "context_length_exceeded")
+        chat, *openai = await on_every_route(service)
+    assert (chat.status_code, error_of(chat)["type"]) == (422, "invalid_request")
+    assert {response.status_code for response in openai} == {own_status}
+    assert {error_of(response)["type"] for response in openai} == {"invalid_request_error"}
+    words = {400: "maximum context length is 128000 tokens", 404: "Invalid URL"}
+    fields = {400: ("messages", "context_length_exceeded")}
+    for error in map(error_of, openai):
+        assert words.get(status, "server had an error") in error["message"]
+        assert (error["param"], error["code"]) == fields.get(status, (None, None))
 
 
 async def test_refused_credentials_stay_secret(upstream: FakeUpstream) -> None:

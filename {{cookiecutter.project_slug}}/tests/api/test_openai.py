@@ -7,9 +7,10 @@ from openai import (
     APIError,
     APIStatusError,
     AsyncStream,
+    BadRequestError,
     InternalServerError,
+    NotFoundError,
     RateLimitError,
-    UnprocessableEntityError,
 )
 from openai.types.chat import ChatCompletionChunk
 
@@ -163,15 +164,16 @@ async def test_models(upstream: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "error", "status", "kind"),
+    ("script", "error", "status", "code"),
     [
-        (Script(status=429, headers=LATER), RateLimitError, 429, "provider_rate_limited"),
-        (Script(status=400), UnprocessableEntityError, 422, "invalid_request"),
+        (Script(status=429, headers=LATER), RateLimitError, 429, "rate_limit_exceeded"),
+        (Script(status=400), BadRequestError, 400, "context_length_exceeded"),
+        (Script(status=404), NotFoundError, 404, None),
         (Script(status=401), InternalServerError, 502, "provider_authentication"),
         (Script(status=529, headers=LATER), InternalServerError, 503, "provider_overloaded"),
         (Script(before_headers=Action.HOLD), InternalServerError, 504, "provider_timeout"),
     ],
-    ids=["429", "422", "502", "503", "504"],
+    ids=["429", "400", "404", "502", "503", "504"],
 )
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_failures_are_the_sdks_typed_errors(
@@ -179,18 +181,17 @@ async def test_failures_are_the_sdks_typed_errors(
     script: Script,
     error: type[APIStatusError],
     status: int,
-    kind: str,
+    code: str | None,
     streamed: bool,
 ) -> None:
-    """What fails before the first token is a typed error of the SDK, with our type as its type."""
+    """What fails before the first token is a typed error of the SDK, with OpenAI's code."""
     upstream.script = script
     deadline = 0.1 if status == 504 else 5.0
     settings = {"llm_timeout_first_token": deadline, "llm_timeout_total": deadline}
     async with serve(**at_upstream(upstream, **settings)) as service:
         with pytest.raises(error) as raised:
             await service.openai.chat.completions.create(**COMPLETION, stream=streamed)
-    assert (raised.value.status_code, raised.value.type) == (status, kind)
-    assert raised.value.code
+    assert (raised.value.status_code, raised.value.code) == (status, code)
     assert raised.value.request_id
 
 

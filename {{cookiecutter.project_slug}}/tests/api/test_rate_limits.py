@@ -160,7 +160,7 @@ async def test_openai_client_says_rate_limit_error(upstream: FakeUpstream, strea
         await service.openai.chat.completions.create(**COMPLETION)
         with pytest.raises(openai.RateLimitError) as refused:
             await service.openai.chat.completions.create(**COMPLETION, stream=stream)
-    assert refused.value.code == "rate_limited"
+    assert refused.value.code == "rate_limit_exceeded"
     assert refused.value.response.headers["retry-after"] == "61"
 
 
@@ -169,7 +169,7 @@ async def test_cost_above_the_limit_is_413(upstream: FakeUpstream) -> None:
     async with serve(**at_upstream(upstream, rate_limit_tokens=100)) as service:
         for path, body in CHATS:
             refused = await ask(service, path, {**body, "max_tokens": 91})
-            assert (refused.status_code, error_of(refused)["type"]) == (413, "cost_above_limit")
+            assert (refused.status_code, error_of(refused)["code"]) == (413, "cost_above_limit")
             assert "retry-after" not in refused.headers
             assert "101 tokens" in error_of(refused)["message"]
             assert "100 per 60 s" in error_of(refused)["message"]
@@ -447,12 +447,12 @@ COST_UNKNOWN: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-async def test_cost_that_cannot_be_told_is_422(upstream: FakeUpstream) -> None:
+async def test_cost_that_makes_no_sense_is_400(upstream: FakeUpstream) -> None:
     """A body whose cost makes no sense is refused as such: no way round the budget, no 500."""
     async with serve(**at_upstream(upstream, rate_limit_tokens=5000)) as service:
         for path, wrong in COST_UNKNOWN:
             refused = await ask(service, path, {**dict(ROUTES)[path], **wrong})
             (field,) = wrong
-            assert (refused.status_code, error_of(refused)["param"]) == (422, field)
+            assert (refused.status_code, error_of(refused)["param"]) == (400, field)
         assert await left(service) == {TOKENS: 5000}
     assert upstream.counts.received == 0

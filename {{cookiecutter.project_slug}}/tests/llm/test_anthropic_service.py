@@ -76,7 +76,7 @@ async def test_fields_for_anthropic_pass_through_openais_client(
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (400, openai.UnprocessableEntityError),
+        (400, openai.BadRequestError),
         (429, openai.RateLimitError),
         (529, openai.InternalServerError),
     ],

@@ -44,20 +44,26 @@ def test_any_text_survives(text: str) -> None:
     assert decoded(openai_events.chunk(Chunk(body))) == ("message", body)
 
 
+INVALID = {"type": "invalid_request_error"}
+
+
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "described", "at_openai"),
     [
         (
             QueueFull("8 wait", 2.5),
             {"type": "queue_full", "message": "8 wait", "retry_after": 2.5},
+            {"code": "queue_full"},
         ),
         (
-            ProviderRateLimitedError("slow down"),
+            ProviderRateLimitedError("slow down", code="requests"),
             {
                 "type": "provider_rate_limited",
                 "message": "slow down",
                 "retry_after": DEFAULT_RETRY_AFTER,
+                "code": "requests",
             },
+            {"code": "rate_limit_exceeded"},
         ),
         (
             ProviderRejectedError("too long", code="context_length_exceeded", param="messages"),
@@ -67,17 +73,30 @@ def test_any_text_survives(text: str) -> None:
                 "code": "context_length_exceeded",
                 "param": "messages",
             },
+            INVALID,
         ),
-        (BrokenStreamError("cut"), {"type": "provider_broken_stream", "message": "cut"}),
+        (
+            ProviderRejectedError("odd"),
+            {"type": "invalid_request", "message": "odd"},
+            {**INVALID, "code": None},
+        ),
+        (
+            BrokenStreamError("cut"),
+            {"type": "provider_broken_stream", "message": "cut"},
+            {"code": "provider_broken_stream"},
+        ),
         (
             ZeroDivisionError("secret"),
             {"type": "internal_error", "message": "the service failed to answer"},
+            {"code": "internal_error"},
         ),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_errors(error: Exception, told: dict[str, object]) -> None:
-    """An error is told with type, message and advice; on /v1 with OpenAI's code and param too."""
-    assert decoded(chat_events.error(error)) == ("error", told)
-    openai = {"param": None, "code": told["type"], **told}
-    assert decoded(openai_events.error(error)) == ("message", {"error": openai})
+def test_errors(
+    error: Exception, described: dict[str, object], at_openai: dict[str, object]
+) -> None:
+    """An error is an event with type, message and advice; on `/v1` in OpenAI's words."""
+    assert decoded(chat_events.error(error)) == ("error", described)
+    body = {"param": None, **described, **at_openai}
+    assert decoded(openai_events.error(error)) == ("message", {"error": body})
