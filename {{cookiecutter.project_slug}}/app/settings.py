@@ -181,6 +181,20 @@ class Settings(BaseSettings):
             raise ValueError("LLM_MODEL names more models than LLM_PROVIDER names providers")
         return self
 
+    @model_validator(mode="after")
+    def _answers_fit_the_token_budgets(self) -> Self:
+        shares = self.workers
+        shares = 1 if self.redis_url else shares  # optional: redis_rate_limiter
+        least = self.llm_max_tokens * shares
+        for name in ("rate_limit_tokens", "client_rate_limit_tokens"):
+            limit = getattr(self, name)
+            if limit is not None and limit < least:
+                raise ValueError(
+                    f"{name.upper()}={limit} is less than an answer may have: set at least "
+                    f"{least}, LLM_MAX_TOKENS={self.llm_max_tokens} for each of {shares} processes"
+                )
+        return self
+
     @property
     def models(self) -> dict[str, str]:
         """The model of each provider: LLM_MODEL in the order of LLM_PROVIDER, else a default."""

@@ -134,6 +134,21 @@ def test_more_models_than_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LLM_MODEL" in refusal()
 
 
+@pytest.mark.parametrize("name", ["RATE_LIMIT_TOKENS", "CLIENT_RATE_LIMIT_TOKENS"])
+def test_budget_below_one_answer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A token budget that would refuse every request ends the start; each worker has a share."""
+    monkeypatch.setenv("LLM_MAX_TOKENS", "100")
+    monkeypatch.setenv("WORKERS", "2")
+    monkeypatch.setenv(name, "199")
+    assert refusal().startswith(f"Bad settings: {name}=199")
+    assert "at least 200, LLM_MAX_TOKENS=100" in refusal()
+    monkeypatch.setenv(name, "200")
+    load_settings()
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")  # optional: redis_rate_limiter
+    monkeypatch.setenv(name, "100")  # optional: redis_rate_limiter
+    load_settings()
+
+
 def test_env_file_is_read(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     """What `.env` says holds, unless the environment says otherwise; the unknown is passed over."""
     (directory / ".env").write_text("PORT=1234\nWORKERS=3\nOTHER_PROGRAM=x\n")

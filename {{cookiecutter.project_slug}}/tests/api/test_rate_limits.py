@@ -166,7 +166,7 @@ async def test_openai_client_says_rate_limit_error(upstream: FakeUpstream, strea
 
 async def test_cost_above_the_limit_is_413(upstream: FakeUpstream) -> None:
     """A call that no waiting would admit is too large: with both figures and no Retry-After."""
-    async with serve(**at_upstream(upstream, rate_limit_tokens=100)) as service:
+    async with serve(**at_upstream(upstream, rate_limit_tokens=100, llm_max_tokens=50)) as service:
         for path, body in CHATS:
             refused = await ask(service, path, {**body, "max_tokens": 91})
             assert (refused.status_code, error_of(refused)["code"]) == (413, "cost_above_limit")
@@ -196,7 +196,7 @@ async def test_refusal_uses_up_no_other_budget(upstream: FakeUpstream, whose: st
 
 async def test_refusal_after_the_wait_uses_up_nothing(upstream: FakeUpstream) -> None:
     """All or nothing also where the door let a request in and the reservation refuses it."""
-    limits = {"rate_limit_tokens": 10_000, "client_rate_limit_tokens": 150}
+    limits = {"rate_limit_tokens": 10_000, "client_rate_limit_tokens": 150, "llm_max_tokens": 100}
     async with serve(**at_upstream(upstream, **KEYS, **limits)) as service:
         assert (await ask(service, "/chat", {**QUESTION, "max_tokens": 90}, ALICE)).is_success
         before = await left(service, "alice")
@@ -255,7 +255,9 @@ async def test_settled_with_the_usage(upstream: FakeUpstream) -> None:
 async def test_more_than_the_estimate_is_a_debt(upstream: FakeUpstream) -> None:
     """Usage above the reservation counts in full."""
     upstream.script = Script(prompt_tokens=800)
-    async with serve(**at_upstream(upstream, rate_limit_tokens=1000)) as service:
+    async with serve(
+        **at_upstream(upstream, rate_limit_tokens=1000, llm_max_tokens=500)
+    ) as service:
         await ask(service, "/chat", {**QUESTION, "max_tokens": 100})
         assert await left(service) == {TOKENS: 1000 - 805}
 
