@@ -5,13 +5,16 @@ requests as typed lifespan state. It closes in reverse order, also what was
 open already when a later part failed to open.
 """
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypedDict
 
 import httpx
+import structlog
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.clients import Keyring
 from app.concurrency.adaptive import AdaptiveCeiling
@@ -25,6 +28,8 @@ from app.shared_limits import limits_on_redis  # optional: redis_rate_limiter
 from app.telemetry.metrics import Metrics
 from app.wiring.http import build_client
 from app.wiring.retrieval import Retrieval, open_retrieval
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,31 @@ def lifespan_of(
             yield {"services": await open_services(settings, stack)}
 
     return lifespan
+
+
+class LifespanErrors:
+    """Report a failure to start or to stop in one line, where Starlette reports a traceback.
+
+    With LOG_LEVEL=DEBUG the traceback is logged, too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; only the lifespan's is changed."""
+
+        async def send_line(message: Message) -> None:
+            error: BaseException | None = sys.exception()
+            if error is not None and message["type"].endswith(".failed"):
+                log.debug("lifespan failed", exc_info=error)
+                while isinstance(error, BaseExceptionGroup):
+                    error = error.exceptions[0]
+                text = " ".join(str(error).split())
+                message = {**message, "message": f"{type(error).__name__}: {text}"}
+            await send(message)
+
+        await self._app(scope, receive, send_line if scope["type"] == "lifespan" else send)
 
 
 async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:

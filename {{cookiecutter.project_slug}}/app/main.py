@@ -14,7 +14,7 @@ from app.api.body_limit import BodyLimit
 from app.api.documents import router as documents_router  # optional: vector_store
 from app.api.page import router as page_router  # optional: web_page
 from app.api.send_timeout import SendTimeout
-from app.lifespan import lifespan_of
+from app.lifespan import LifespanErrors, lifespan_of
 from app.settings import Settings, load_settings, removed_variables
 from app.telemetry.access import RequestLog
 from app.telemetry.logs import configure_logging
@@ -34,6 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, silence=silence)
     app.add_middleware(SendTimeout, seconds=settings.send_timeout)
     app.add_middleware(RequestLog)
+    app.add_middleware(LifespanErrors)
     failures.add_handlers(app)
     app.include_router(chat.router)
     app.include_router(openai.router)

@@ -41,6 +41,17 @@ assert threading.active_count() == 1, threading.enumerate()
 assert not logging.getLogger().handlers
 """
 
+FAILING_TO_START = """
+import uvicorn
+import app.wiring.http
+
+def fail(**_):
+    raise ExceptionGroup("unhandled errors in a TaskGroup", [OSError("disk full")])
+
+app.wiring.http.build_http_client = fail
+uvicorn.run("app.main:create_app", factory=True, port=0)
+"""
+
 
 def environment(upstream: FakeUpstream, **values: object) -> dict[str, str]:
     """Return the variables of a service whose provider is `upstream`."""
@@ -56,6 +67,16 @@ async def test_bad_setting_ends_the_start(tmp_path: Path, command: tuple[str, ..
     assert stdout == ""
     (line,) = stderr.splitlines()
     assert "LLM_MAX_QUEUE" in line
+
+
+async def test_failure_to_start_is_one_line(tmp_path: Path) -> None:
+    """What cannot be opened is named in one line under plain uvicorn too, without a traceback."""
+    code, stdout, stderr = await run(tmp_path, PYTHON, "-c", FAILING_TO_START)
+    assert (code, stdout) == (3, "")
+    events = [json.loads(line)["event"] for line in stderr.splitlines()]
+    assert "OSError: disk full" in events
+    assert "Traceback" not in stderr
+    assert events[-1] == "Application startup failed. Exiting."
 
 
 @pytest.mark.parametrize(("host", "workers"), [(LOCALHOST, 1), (LOCALHOST, 2), ("no..host", 1)])
