@@ -22,11 +22,18 @@ def build_provider(
 ) -> Provider:
     """Build the providers of LLM_PROVIDER, in its order of fallback, on the shared client.
 
-    `ceiling` hears how they bear their load, `limits` what the first says of its own rate limits.
+    ValueError if an adapter's name is not that of its builder. `ceiling` hears how they bear their
+    load, `limits` what the first says of its own rate limits.
     """
     first, *others = settings.llm_provider  # the tier is the first's: others say nothing of it
     adapters = [BUILDERS[first](settings, client, limits.hear)]
     adapters += [BUILDERS[name](settings, client, None) for name in others]
+    for name, adapter in zip(settings.llm_provider, adapters, strict=True):
+        if adapter.name != name:  # its model is looked up by that name
+            raise ValueError(
+                f"LLM_PROVIDER={name} builds an adapter with the name {adapter.name!r}: "
+                "give both the same name"
+            )
     providers: list[Provider] = [
         DeadlineProvider(adapter, settings.deadlines) for adapter in adapters
     ]

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.lifespan import Services, open_services
+from app.providers import BUILDERS
 from app.settings import Settings
 from tests.service import at_upstream, serve
 from tests.upstream import Action, FakeUpstream, Script
@@ -66,6 +67,17 @@ async def test_closes_what_was_open_when_a_later_part_fails() -> None:
     client = stack.opened[0]
     assert isinstance(client, httpx.AsyncClient)
     assert client.is_closed
+
+
+async def test_an_adapter_has_the_name_that_it_is_chosen_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its model is looked up by that name: another one would fail later, or ask another model."""
+    monkeypatch.setitem(BUILDERS, "openai", BUILDERS["echo"])
+    chosen = settings(llm_provider="echo,openai", openai_api_key="sk")
+    with pytest.raises(ValueError, match=r"LLM_PROVIDER=openai .* 'echo'"):
+        async with AsyncExitStack() as stack:
+            await open_services(chosen, stack)
 
 
 async def test_services_are_independent(upstream: FakeUpstream) -> None:
