@@ -11,11 +11,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.api.admission import Admission, AdmissionDep
 from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
-from app.api.responses import opened_relay
+from app.api.responses import EventStream, stream_response
 from app.llm.protocol import JSONObject
 from app.retrieval.prompt import cite, question_of
 from app.streaming import chat_events
@@ -52,28 +51,18 @@ class ChatRequest(BaseModel):
 
 
 @router.post("/chat")
-async def chat(
-    question: ChatRequest, request: Request, admission: AdmissionDep
-) -> EventSourceResponse:
+async def chat(question: ChatRequest, request: Request, admission: AdmissionDep) -> EventStream:
     """Stream the answer as events; a refusal before the first one has its own status.
 
     The client's budgets are told where the answer begins at once, not with a place in the queue
     or with sources: nothing is reserved by then.
     """
-    relay = await opened_relay(
+    return await stream_response(
         _events(question.for_provider(), admission, retrieve=question.retrieve),
         encode_error=chat_events.error,
         request=request,
         admission=admission,
     )
-    interval = admission.services.settings.ping_interval
-    return EventSourceResponse(
-        relay, headers=admission.headers, ping=interval, ping_message_factory=_ping
-    )
-
-
-def _ping() -> ServerSentEvent:
-    return ServerSentEvent(comment="ping", sep="\n")
 
 
 async def _events(

@@ -10,18 +10,14 @@ from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PositiveInt
 from pydantic_core import to_json
 
 from app.api.admission import Admission, AdmissionDep
 from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
-from app.api.responses import opened_relay, plain_response
+from app.api.responses import plain_response, stream_response
 from app.llm.protocol import Chunk, JSONObject
 from app.streaming import openai_events
-
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""The second keeps nginx from holding tokens back."""
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=GuardedRoute)
 
@@ -88,14 +84,12 @@ async def completions(
     if not body.stream:
         return await _whole(admission.services.provider.complete, body, request, admission)
     with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    relay = await opened_relay(
+    return await stream_response(
         _events(body.for_provider(), admission, with_usage=with_usage),
         encode_error=openai_events.error,
         request=request,
         admission=admission,
     )
-    headers = STREAM_HEADERS | admission.headers
-    return StreamingResponse(relay, media_type="text/event-stream", headers=headers)
 
 
 @router.post("/embeddings")

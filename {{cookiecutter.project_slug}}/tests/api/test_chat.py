@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.service import QUESTION, Event, at_upstream, serve, text_of
+from tests.service import COMPLETION, QUESTION, Event, at_upstream, serve, text_of
 from tests.upstream import Action, FakeUpstream, Script, ToolCall
 
 HELD = Script(tokens=2, before_event={2: Action.HOLD})
@@ -117,17 +117,27 @@ async def test_who_waits_sees_the_queue_move(upstream: FakeUpstream) -> None:
         assert await anext(streams[2]) == Event("queued", {"position": 1})
 
 
-async def test_pings_while_the_provider_is_silent(upstream: FakeUpstream) -> None:
-    """A comment now and then keeps proxies from cutting a stream that has nothing to say."""
+@pytest.mark.parametrize(
+    ("path", "body", "end"),
+    [
+        ("/chat", QUESTION, b"event: done"),
+        ("/v1/chat/completions", {**COMPLETION, "stream": True}, b"data: [DONE]"),
+    ],
+)
+async def test_pings_while_the_provider_is_silent(
+    upstream: FakeUpstream, path: str, body: dict[str, object], end: bytes
+) -> None:
+    """Comments keep proxies from cutting a stream while the provider is silent."""
     upstream.script = HELD
     async with (
         serve(**at_upstream(upstream, ping_interval=0.02)) as service,
-        service.client.stream("POST", "/chat", json=QUESTION) as response,
+        service.client.stream("POST", path, json=body) as response,
     ):
         pieces = response.aiter_bytes()
-        assert b"token0" in await anext(pieces)
+        while b"token0" not in await anext(pieces):
+            pass
         assert [await anext(pieces) for _ in range(2)] == [b": ping\n\n"] * 2
         upstream.release()
         rest = b"".join([piece async for piece in pieces])
     assert b"token1" in rest
-    assert b"event: done" in rest
+    assert end in rest
