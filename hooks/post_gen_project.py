@@ -145,7 +145,12 @@ def settle_marks(project: Path, answers: dict[str, Any]) -> None:
 
 
 def record(project: Path, answers: dict[str, Any]) -> None:
-    """Write the answers down as a cookiecutter configuration, so that they can be given again."""
+    """Record the answers as a cookiecutter configuration, and the Python for uv and pyenv.
+
+    Without `.python-version` uv would take the newest Python that it finds or can download. The
+    template has no such file: pyenv would refuse to run there.
+    """
+    (project / ".python-version").write_text(f"{answers['python_version']}\n", encoding="utf-8")
     given = {name: value for name, value in answers.items() if not name.startswith("_")}
     state = {
         "template": answers.get("_template"),

@@ -77,12 +77,12 @@ def free_port(preferred: int) -> int:
 
 
 def uv(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start uv in the project, on this Python."""
+    """Start uv in the project."""
     command = os.environ.get("UV") or shutil.which("uv")
     if command is None:
         msg = "uv is missing: start the demo by make demo"
         raise DemoError(msg)
-    environment = {"LOG_LEVEL": "WARNING", **os.environ, "UV_PYTHON": sys.executable}
+    environment = {"LOG_LEVEL": "WARNING", **os.environ}
     environment.pop("VIRTUAL_ENV", None)  # that of the demo itself
     return subprocess.Popen([command, *arguments], cwd=project, env=environment)  # noqa: S603
 

@@ -175,7 +175,7 @@ def test_one_project_holds_the_same_files_as_the_template(template: Path, tmp_pa
         if path.is_file()
     }
     kept = {name for name in expected if not any((name + "/").startswith(f"{p}/") for p in gone)}
-    assert names == kept | {".cookiecutter.json"}
+    assert names == kept | {".cookiecutter.json", ".python-version"}
 
 
 def test_every_value_of_every_option_is_in_some_variant() -> None:

@@ -141,14 +141,15 @@ def test_next_steps_quote_the_directory() -> None:
 
 def test_record_can_be_given_again(tmp_path: Path) -> None:
     """The record is a cookiecutter configuration: the public answers, readable, the version."""
-    answers = {"project_name": 'Ü "🚀"', "web_page": True, "_version": "9", "__project_name": "x"}
+    given = {"project_name": 'Ü "🚀"', "web_page": True, "python_version": "3.12"}
+    answers = {**given, "_version": "9", "__project_name": "x"}
     hook.record(tmp_path, answers)
     text = (tmp_path / ".cookiecutter.json").read_text("utf-8")
     assert "🚀" in text
     assert json.loads(text) == {
         "template": None,
         "version": "9",
-        "default_context": {"project_name": 'Ü "🚀"', "web_page": True},
+        "default_context": given,
     }
 
 

@@ -29,6 +29,7 @@ def targets(makefile: Path) -> set[str]:
 def test_pipeline(template: Path, tmp_path: Path, ci: str, python: str) -> None:
     """Each pipeline is YAML, runs check and test, on the Python that was chosen; none is none."""
     project = render(template, tmp_path / "out", {"ci": ci, "python_version": python})
+    assert (project / ".python-version").read_text("utf-8") == f"{python}\n"
     for other in set(PIPELINES.values()) - {PIPELINES.get(ci)}:
         assert not (project / other).exists()
     if ci == "none":
