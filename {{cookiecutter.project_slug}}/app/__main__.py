@@ -5,8 +5,10 @@ It is uvicorn with the options that this service needs. Any ASGI server can run
 """
 
 import asyncio
+import os
 import signal
 import sys
+from tempfile import TemporaryDirectory
 
 import uvicorn
 
@@ -34,16 +36,20 @@ def main() -> None:
     # uvicorn raises the signal again after its shutdown: that is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=AFTER_DRAIN,
-    )
+    with TemporaryDirectory(prefix="metrics-") as directory:
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        if settings.workers > 1:  # read when the workers import prometheus_client
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        uvicorn.run(
+            "app.main:create_app",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=AFTER_DRAIN,
+        )
 
 
 async def _bind_once(host: str, port: int) -> None:

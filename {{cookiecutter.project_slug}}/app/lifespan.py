@@ -100,6 +100,7 @@ async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
         queue_timeout=settings.llm_queue_timeout,
     )
     metrics = Metrics(limiter)
+    await stack.enter_async_context(metrics.refreshing())
     limits = limits_in_process(settings)
     limits = await limits_on_redis(limits, settings, stack, metrics)  # optional: redis_rate_limiter
     ceiling = AdaptiveCeiling(limiter, maximum=settings.llm_max_concurrency)

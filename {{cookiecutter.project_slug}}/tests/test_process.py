@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import re
 import signal
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -175,6 +178,51 @@ async def test_second_signal_ends_open_streams(upstream: FakeUpstream, tmp_path:
         last = [event async for event in events][-1]
         assert (last.name, last.data["type"]) == ("error", "draining")
         assert await process.ended() == -signal.SIGTERM  # uvicorn raises it again
+
+
+async def in_metrics(process: ServiceProcess, name: str) -> float:
+    """Read the sum of a metric's samples from whichever worker answers."""
+    response = await process.client.get("/metrics", headers={"Connection": "close"})
+    samples = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", response.text, re.MULTILINE)
+    return sum(map(float, samples))
+
+
+def workers_of(process: ServiceProcess) -> list[int]:
+    """Find the processes that serve, of which there are several."""
+    root = Path("/proc") / str(process.process.pid)
+    children = (root / "task" / root.name / "children").read_text().split()
+    return [
+        int(pid) for pid in children if b"spawn_main" in Path("/proc", pid, "cmdline").read_bytes()
+    ]
+
+
+async def test_metrics_cover_all_workers(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Each scrape covers all workers; of one that was killed the counters stay, the gauges go."""
+    upstream.script = HELD
+    settings = environment(upstream, workers=2, llm_timeout_idle=600)
+    async with (
+        start_service(tmp_path, **settings) as process,
+        AsyncExitStack() as streams,
+    ):
+        for _ in range(8):
+            opened = process.client.stream("POST", "/chat", json=QUESTION)
+            await streams.enter_async_context(opened)
+        for _ in range(4):
+            await process.client.post("/chat", json={}, headers={"Connection": "close"})
+        await reaching(8, lambda: in_metrics(process, "llm_in_flight"))
+        assert await in_metrics(process, "http_requests_total") == 4
+        os.kill(workers_of(process)[0], signal.SIGKILL)
+        await process.logs("Child process")
+        await process.logs("startup complete")
+        await reaching(upstream.counts.live, lambda: in_metrics(process, "llm_in_flight"))
+        assert await in_metrics(process, "http_requests_total") == 4
+
+
+async def reaching(value: float, read: Callable[[], Awaitable[float]]) -> None:
+    """Wait until what is read is this value; it is up to a second old."""
+    async with asyncio.timeout(PATIENCE):
+        while await read() != value:  # noqa: ASYNC110 -- no event is set in another process
+            await asyncio.sleep(0.05)
 
 
 async def test_workers_stop_like_one(upstream: FakeUpstream, tmp_path: Path) -> None:

@@ -32,4 +32,4 @@ async def readyz(services: ServicesDep, response: Response) -> dict[str, str]:
 @router.get("/metrics")
 async def metrics(services: ServicesDep) -> Response:
     """Say in Prometheus' text format what the service does."""
-    return Response(services.metrics.text(), media_type=METRICS_MEDIA_TYPE)
+    return Response(await services.metrics.text(), media_type=METRICS_MEDIA_TYPE)

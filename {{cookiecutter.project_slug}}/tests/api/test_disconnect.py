@@ -43,7 +43,7 @@ async def test_while_the_question_is_coming(path: str) -> None:
         await eventually(lambda: service.server.server_state.tasks)
         writer.close()
         await service.idle()
-        counted = service.services.metrics.text().decode()
+        counted = (await service.services.metrics.text()).decode()
     assert f'method="POST",route="{path}",status="499"' in counted
 
 

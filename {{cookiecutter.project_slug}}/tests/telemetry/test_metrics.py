@@ -61,12 +61,12 @@ async def test_requests_are_counted_by_route(upstream: FakeUpstream) -> None:
             ("other", "/chat", "405", 1),
         ]
     }
-    for timed in ("http_first_byte_seconds_count", "http_request_seconds_count"):
+    for timed in ("http_first_byte_seconds_count", "http_request_duration_seconds_count"):
         assert samples[sample(timed, route="/chat")] == 4
 
 
 async def test_limiter_is_read_when_asked(upstream: FakeUpstream) -> None:
-    """The numbers of the limiter are those of the moment, and what became of every turn."""
+    """The numbers of the limiter are of the moment; each request for a slot has an outcome."""
     upstream.script = Script(before_headers=Action.HOLD)
     async with serve(**at_upstream(upstream, llm_max_concurrency=1, llm_max_queue=1)) as service:
         asking = [asyncio.create_task(service.chat())]
@@ -83,8 +83,8 @@ async def test_limiter_is_read_when_asked(upstream: FakeUpstream) -> None:
     names = ("llm_limit", "llm_in_flight", "llm_queued")
     assert [busy[sample(name)] for name in names] == [1, 1, 1]
     assert [idle[sample(name)] for name in names] == [1, 0, 0]
-    assert busy[sample("llm_turns_total", outcome="refused")] == 1
-    assert idle[sample("llm_turns_total", outcome="released")] == 2
+    assert busy[sample("llm_slot_requests_total", outcome="refused")] == 1
+    assert idle[sample("llm_slot_requests_total", outcome="released")] == 2
     assert idle[sample("llm_queue_wait_seconds_total")] > 0
 
 
@@ -110,4 +110,4 @@ async def test_degraded_limits_show(degraded: bool) -> None:
     metrics = Metrics(ConcurrencyLimiter(1, max_queue=1, queue_timeout=1))
     metrics.rate_limits_degraded(True)
     metrics.rate_limits_degraded(degraded)
-    assert f"rate_limits_degraded {float(degraded)}\n".encode() in metrics.text()
+    assert f"rate_limits_degraded {float(degraded)}\n".encode() in await metrics.text()
