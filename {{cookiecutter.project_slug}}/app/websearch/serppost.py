@@ -18,8 +18,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from random import uniform
 from typing import Self
 
@@ -27,6 +25,8 @@ import httpx
 import stamina
 from async_lru import alru_cache
 from pydantic_core import from_json
+
+from app.errors import parse_retry_after
 
 from .base import SearchResult, WebAccountError, WebError, WebUnavailableError
 from .urls import check_url
@@ -117,7 +117,7 @@ class SerppostClient:
             raise WebError("SERPpost sent an answer that is not JSON with a numeric code")
         if code not in {SUCCESS, NO_RESULTS}:
             words = _words(answer).replace(self._key, "…")
-            raise _error(code, words, _retry_after(response.headers.get("retry-after", "")))
+            raise _error(code, words, parse_retry_after(response.headers.get("retry-after", "")))
         return answer.get("data") if code == SUCCESS else None
 
     async def _post(self, path: str, body: Mapping[str, object]) -> tuple[httpx.Response, bytes]:
@@ -160,17 +160,6 @@ def _backoff(error: Exception) -> bool | float:
         return isinstance(error, WebUnavailableError)
     wait = error.retry_after + uniform(WAIT, WAIT + JITTER)  # noqa: S311 -- no secret
     return error.retry_after <= MAX_RETRY_AFTER and wait
-
-
-def _retry_after(header: str) -> float | None:
-    """Read seconds or an HTTP date, as seconds within a day; None if the header is neither."""
-    try:
-        if header.isdigit():
-            return min(float(header), 86_400.0)
-        wait = parsedate_to_datetime(header) - datetime.now(UTC)
-        return min(max(0.0, wait.total_seconds()), 86_400.0)
-    except (ValueError, OverflowError, TypeError):
-        return None
 
 
 def _error(code: int, words: str, retry_after: float | None) -> WebError:
