@@ -56,14 +56,14 @@ async def serve_from(
     async with serve(**settings) as service:
         metrics = service.services.metrics
         retriever = Retriever(
-            sources,
+            dict.fromkeys(sources, 9),
             timeout=within,
+            queue_timeout=60,
             limit=9,
-            on_degraded=lambda name, _: metrics.count_degraded(name),
+            on_degraded=lambda missing, _: metrics.count_degraded(missing.source),
         )
-        async with retriever:
-            service.use(retrieval=replace(service.services.retrieval, retriever=retriever))
-            yield service
+        service.use(retrieval=replace(service.services.retrieval, retriever=retriever))
+        yield service
 
 
 async def test_sources_come_first_and_are_in_the_prompt(upstream: FakeUpstream) -> None:
