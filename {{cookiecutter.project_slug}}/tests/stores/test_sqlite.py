@@ -70,10 +70,8 @@ async def test_cancelled_change(path: Path, other: sqlite3.Connection) -> None:
         assert await found(store) == ["b"]
 
 
-@pytest.mark.parametrize("most", [5, 99])
-async def test_vectors_in_memory(path: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_vectors_in_memory(path: Path) -> None:
     """However passages come and go, in any process, a search by vectors is exact."""
-    monkeypatch.setattr(sqlite, "MAX_BLOCKS", most)
     generator, stored = np.random.default_rng(7), dict[str, list[Passage]]()
     async with SqliteStore(f"sqlite:///{path}") as one, SqliteStore(f"sqlite:///{path}") as other:
         for step in range(60):
@@ -84,5 +82,3 @@ async def test_vectors_in_memory(path: Path, most: int, monkeypatch: pytest.Monk
             parts = [part for parts in stored.values() for part in parts]
             parts.sort(key=lambda part: float(part.vector @ -NEAR))
             assert await found(one, limit=10) == [part.text for part in parts[:10]]
-            assert len(one._matrix._blocks) <= most + 1
-            assert len(one._matrix._ids) <= 2 * len(parts) + 40
