@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import islice
 from random import uniform
 from typing import Self
 
@@ -43,12 +44,10 @@ ACCOUNT = {401, 402, 403}
 BUSY = {-1001, 1001, 1002, 1003, 1004, 1005, 1006, 1009, 1010}
 TRANSIENT = {408, 425, 429, *range(500, 600), *BUSY}
 ACCOUNT_WORDS = re.compile(
-    r"(?i)\b(credits?|balance|quota|billing|payment|recharge|usage limit|api.?keys?"
-    r"|(invalid|unknown|expired|bad) (key|token|authorization))\b|^unauthori[sz]ed\b"
+    r"(?i)\b(credits?|balance|quota|billing|payment|unauthori[sz]ed|(api|invalid).?(key|token))\b"
 )
 TRANSIENT_WORDS = re.compile(
-    r"(?i)\b(timed?.?out|too many|rate.?limit\w*|frequen\w+|lanes?|slots?|busy|overload\w*"
-    r"|unavailable|try again|temporar\w+|internal error)\b"
+    r"(?i)\b(timed?.?out|too many|rate.?limit|lanes?|slots?|busy|overload|unavailable|try again)"
 )
 
 
@@ -63,8 +62,6 @@ class SerppostClient:
         slot: Callable[[str], AbstractAsyncContextManager[object]],
         base_url: str = "https://serppost.com",
     ) -> None:
-        if not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ValueError("the SERPpost key must be printable ASCII without spaces")
         self._client, self._base_url = client, base_url.rstrip("/")
         self._key, self._slot = api_key, slot
         self._headers = httpx.Headers({"authorization": f"Bearer {api_key}"})  # repr hides it
@@ -93,17 +90,14 @@ class SerppostClient:
         data = await RETRY(_backoff, self._attempt, "search", "/api/search", body)
         if not isinstance(data, list | None):
             raise WebError("SERPpost sent search results that are not a list")
-        items = (data or [])[:MAX_RESULTS]
-        results = (_result(item) for item in items if isinstance(item, dict))
-        return tuple(result for result in results if result is not None)
+        items = (item for item in data or [] if isinstance(item, dict))
+        return tuple(filter(None, map(_result, islice(items, MAX_RESULTS))))
 
     async def _page(self, url: str) -> str:
         body = {"s": url, "t": "url", "b": True, "w": 3000}
         data = await RETRY(_backoff, self._attempt, "page", "/api/url", body)
         page = data.get("markdown") if isinstance(data, dict) else data
-        if not isinstance(page, str | None):
-            raise WebError("SERPpost sent a page that is not text")
-        if not page or page.isspace():
+        if not isinstance(page, str) or not page.strip():
             raise WebError("SERPpost found no text on the page")
         return page
 
@@ -111,7 +105,12 @@ class SerppostClient:
         """Return the data of an answer, None if nothing was found; or raise a WebError."""
         async with self._slot(kind):
             response, content = await self._post(path, body)
-        answer = _parsed(content)
+        if len(content) > MAX_BYTES:
+            raise WebError(f"SERPpost sent more than the {MAX_BYTES} bytes allowed")
+        try:
+            answer = dict(from_json(content))
+        except (TypeError, ValueError):
+            answer = {}
         code = answer.get("code") if response.is_success else response.status_code
         if not isinstance(code, int):
             raise WebError("SERPpost sent an answer that is not JSON with a numeric code")
@@ -127,31 +126,19 @@ class SerppostClient:
             content=json.dumps(body),
             headers=self._headers,
             timeout=httpx.Timeout(None, connect=self._client.timeout.connect),
-            follow_redirects=False,
         )
+        content = bytearray()
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT), call as response:
-                return response, await _read(response)
-        except TimeoutError:
-            problem = f"did not answer within {ATTEMPT_TIMEOUT:g} s"
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] not in {"httpx", "aiohttp"}:
-                raise
-            problem = f"cannot be reached, or broke off ({type(error).__name__})"
+                async for piece in response.aiter_bytes():
+                    content += piece
+                    if len(content) > MAX_BYTES:
+                        break
+                return response, bytes(content)
+        except Exception as error:  # noqa: BLE001 -- transports have errors of their own
+            problem = f"did not answer within {ATTEMPT_TIMEOUT:g} s ({type(error).__name__})"
         # Raised out here: as its cause, the other error would hold the request and so the key.
-        raise WebUnavailableError(f"SERPpost {problem}")
-
-
-async def _read(response: httpx.Response) -> bytes:
-    """Return the body as it was sent: decompressed, a small one could fill the memory."""
-    if response.is_success and response.headers.get("content-encoding", "identity") != "identity":
-        raise WebError("SERPpost compressed its answer, which was not asked for")
-    body = bytearray()
-    async for piece in response.aiter_raw():
-        body += piece
-        if len(body) > MAX_BYTES:
-            raise WebError(f"SERPpost sent more than the {MAX_BYTES} bytes allowed")
-    return bytes(body)
+        raise WebUnavailableError(f"SERPpost cannot be reached, or {problem}")
 
 
 def _backoff(error: Exception) -> bool | float:
@@ -173,22 +160,11 @@ def _error(code: int, words: str, retry_after: float | None) -> WebError:
     return WebError(f"SERPpost answered {code}: {words[:MAX_WORDS] or 'no reason given'}")
 
 
-def _parsed(content: bytes) -> dict[str, object]:
-    try:
-        answer = from_json(content)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _words(answer: object) -> str:
-    """Return the sentence in an error as one line, wherever it is; "" if there is none."""
-    if isinstance(answer, str):
-        return " ".join("".join(c if c.isprintable() else " " for c in answer).split())
-    if not isinstance(answer, dict):
-        return ""
-    found = (_words(answer.get(name)) for name in ("msg", "message", "error", "detail"))
-    return next(filter(None, found), "")
+def _words(answer: Mapping[str, object]) -> str:
+    """Return the reason in an error as one line; "" if there is none."""
+    reasons = map(answer.get, ("msg", "message", "error", "detail"))
+    reason = str(next(filter(None, reasons), ""))
+    return " ".join("".join(c if c.isprintable() else " " for c in reason).split())
 
 
 def _result(item: dict[str, object]) -> SearchResult | None:
