@@ -73,16 +73,12 @@ class PassageStore(AbstractAsyncContextManager["PassageStore"], Protocol):
 
     async def replace(self, source: Source, passages: Sequence[Passage]) -> None:
         """Store these passages in place of those that the document has; none removes them."""
-        ...
 
     async def search(self, text: str, vector: Vector, *, limit: int) -> list[Hit]:
         """Find passages by meaning and by words, best first."""
-        ...
 
     async def delete(self, document_id: str) -> None:
         """Remove the document's passages, if it has any."""
-        ...
 
     async def count(self, document_id: str | None = None) -> int:
         """Count the passages, of one document or of all."""
-        ...
