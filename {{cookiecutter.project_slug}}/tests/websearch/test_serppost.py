@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import ServiceError
 from app.websearch.base import SearchResult, WebAccountError, WebError, WebUnavailableError
 from app.websearch.serppost import CACHE_TTL, MAX_PAGES, SerppostClient
 
@@ -20,7 +19,6 @@ from .fake_vendor import KEY, PAGE_URL, failure
 
 OK = {"code": 0, "data": {"markdown": "# Hello"}}
 RESULT = {"title": "asyncio", "url": "https://docs.python.org/", "content": "A library"}
-LONG_AGO, NEVER = "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 00:00:00 GMT"
 
 
 class Vendor:
@@ -51,7 +49,7 @@ class Vendor:
         if isinstance(body, Exception):
             raise body
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return httpx.Response(self._status, headers=self._headers, stream=httpx.ByteStream(content))
+        return httpx.Response(self._status, headers=self._headers, content=content)
 
     @asynccontextmanager
     async def slot(self, kind: str) -> AsyncIterator[None]:
@@ -160,7 +158,7 @@ async def test_results_are_bounded_and_have_a_text(web: SerppostClient, vendor: 
     assert await web.search("nothing", limit=5) == ()
 
 
-@pytest.mark.parametrize(("retry_after", "least"), [("", 0), ("7", 7), (LONG_AGO, 0)])
+@pytest.mark.parametrize(("retry_after", "least"), [("", 0), ("7", 7)])
 async def test_retries_wait_without_a_slot(
     web: SerppostClient, vendor: Vendor, retry_after: str, least: float
 ) -> None:
@@ -175,30 +173,21 @@ async def test_retries_wait_without_a_slot(
     assert 0.5 <= third - second <= 1.0
 
 
-async def test_a_wait_that_is_too_long_is_the_callers(web: SerppostClient, vendor: Vendor) -> None:
-    """The error says when to come back; SERPpost is not asked again."""
-    for retry_after in ("3600", NEVER):
-        vendor.say({}, status=503, retry_after=retry_after)
-        error = await failure(web.page(PAGE_URL), WebUnavailableError)
-        assert 3600 <= error.retry_after <= 86_400
-    assert (len(vendor.requests), now()) == (2, 0.0)
-
-
-async def test_a_call_ends(web: SerppostClient, vendor: Vendor) -> None:
-    """An attempt has 30 s, and after 60 s there is no further one."""
+async def test_how_long_a_call_takes(web: SerppostClient, vendor: Vendor) -> None:
+    """An attempt has 30 s; after 60 s, or a wait that is too long, there is no further one."""
+    vendor.say({}, status=503, retry_after="3600")
+    assert (await failure(web.page(PAGE_URL), WebUnavailableError)).retry_after == 3600
+    assert (len(vendor.requests), now()) == (1, 0.0)
     vendor.open.clear()
     assert "within 30 s" in str(await failure(web.page(PAGE_URL), WebUnavailableError))
     assert 60 < now() < 61
-    assert (len(vendor.requests), vendor.held) == (2, 0)
+    assert (len(vendor.requests), vendor.held) == (3, 0)
 
 
-@pytest.mark.parametrize("error", [ServiceError("queue full"), TimeoutError()])
-async def test_errors_of_the_slot_pass_unchanged(
-    web: SerppostClient, vendor: Vendor, error: Exception
-) -> None:
+async def test_errors_of_the_slot_pass_unchanged(web: SerppostClient, vendor: Vendor) -> None:
     """Having no slot is no failure of the vendor, and is not retried."""
-    vendor.no_slot = error
-    assert await failure(web.page(PAGE_URL), type(error)) is error
+    vendor.no_slot = TimeoutError()
+    assert await failure(web.page(PAGE_URL), TimeoutError) is vendor.no_slot
     assert vendor.slots == ["page"]
 
 
@@ -218,16 +207,15 @@ async def test_answers_are_cached_and_errors_are_not(web: SerppostClient, vendor
     assert vendor.slots.count("search") == 1
 
 
-@pytest.mark.parametrize("leaves", [0, 1])
-async def test_equal_calls_share_one(web: SerppostClient, vendor: Vendor, leaves: int) -> None:
+async def test_equal_calls_share_one(web: SerppostClient, vendor: Vendor) -> None:
     """A cancelled waiter disturbs nobody; after the last one, or at closing, the call ends."""
     vendor.open.clear()
     waiters = [asyncio.create_task(web.page(PAGE_URL)) for _ in range(2)]
-    for leaver, held in ((leaves, 1), (1 - leaves, 0)):
+    for waiter, held in zip(waiters, (1, 0), strict=True):
         await asyncio.sleep(1)
-        waiters[leaver].cancel()
+        waiter.cancel()
         await asyncio.sleep(1)
-        assert (waiters[leaver].cancelled(), vendor.held) == (True, held)
+        assert (waiter.cancelled(), vendor.held) == (True, held)
     assert len(vendor.requests) == 1
     left = asyncio.create_task(web.search("why?", limit=3))
     await asyncio.sleep(1)
@@ -235,9 +223,3 @@ async def test_equal_calls_share_one(web: SerppostClient, vendor: Vendor, leaves
     assert vendor.held == 0
     await asyncio.wait([left])
     assert left.cancelled()
-
-
-async def test_no_key_is_shown(web: SerppostClient) -> None:
-    """No repr of the client's parts has the key."""
-    shown = {name: value for name, value in vars(web).items() if name != "_key"}
-    assert KEY not in repr(web) + repr(shown)
