@@ -35,14 +35,13 @@ class StoreUnavailableError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The document that passages are cited by; what no database can keep is replaced."""
+    """The document that passages are cited by; its `id` is ASCII."""
 
     id: str
     title: str
     url: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "id", storable(self.id))
         object.__setattr__(self, "title", storable(self.title))
         object.__setattr__(self, "url", self.url and storable(self.url))
 

@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 import numpy as np
 
 from .base import Hit, Passage, Source, StoreUnavailableError, Vector
-from .ranking import CANDIDATES, RRF_K, question_words, storable, words
+from .ranking import CANDIDATES, RRF_K, question_words, words
 
 T = TypeVar("T")
 
@@ -100,8 +100,7 @@ class SqliteStore:
     async def count(self, document_id: str | None = None) -> int:
         """See `PassageStore.count`."""
         query = "SELECT count(*) FROM passages WHERE ?1 IS NULL OR document_id = ?1"
-        id_ = document_id and storable(document_id)
-        return await self._run(lambda db: _number(db, query, id_))
+        return await self._run(lambda db: _number(db, query, document_id))
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN") -> T:
         """Run a function in a thread, in a transaction; a change to its end, even if cancelled."""
