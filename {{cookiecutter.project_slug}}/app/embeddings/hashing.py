@@ -9,26 +9,25 @@ has this name the vectors stay the same, up to rounding. Needs NumPy.
 import asyncio
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
+from math import log
+from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .base import Vectors
 
-MODEL = "hashing-512-v1"
+MODEL = "hashing-512-v2"
 DIMENSIONS = 512
 MAX_CHARACTERS = 8_000
 """Of one text; those after them do not count."""
 SLICE = 8
 """Texts hashed at a time, in a few milliseconds."""
-SHORTEST, LONGEST = 2, 4
 
 _BETWEEN_WORDS = re.compile(
     r"[\s\x00-/:-@\[-`{-\xbf\u2000-\u206f\u3000-\u3004\u3008-\u3020\u3030\u30fb]+"
 )
-_BASE = 0x9E3779B97F4A7C15
-"""The odd number nearest to 2**64 / golden ratio (Knuth, TAOCP 3, 6.4)."""
 
 
 class HashingEmbedder:
@@ -51,29 +50,18 @@ class HashingEmbedder:
 
 def embed_one(text: str) -> Vectors:
     """Return the vector of a text; all texts without a word share one."""
-    features, counts = np.unique(_features(text[:MAX_CHARACTERS]), return_counts=True)
-    signs = np.where(features & 1, 1.0, -1.0)
-    places = (features >> 1) % DIMENSIONS
-    row = np.bincount(places.astype(np.intp), signs * (1 + np.log(counts)), minlength=DIMENSIONS)
-    length = np.sqrt(np.sum(row * row))
-    if not length:
-        row[0] = length = 1.0
-    return np.asarray(row / length, np.float32)
-
-
-def _features(text: str) -> NDArray[np.uint64]:
-    """Return a 64-bit hash for each run of characters."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    words = _BETWEEN_WORDS.sub(" ", f" {folded} ")
-    codes = np.frombuffer(words.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64)
-    runs, hashes, within = [], codes, np.ones(len(codes), np.bool_)
-    for size in range(SHORTEST, LONGEST + 1):
-        hashes = hashes[:-1] * np.uint64(_BASE) + codes[size - 1 :]
-        # Only the first and the last character of a run may be a space.
-        within = within[:-1] & ((codes[size - 2 : -1] != ord(" ")) | (size == SHORTEST))
-        runs.append(hashes[within] + np.uint64(size))
-    # Let each bit depend on all: the finalizer of SplitMix64 (Steele et al., 2014).
-    hashes = np.concatenate(runs)
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
+    folded = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).casefold()
+    words = (f" {word} " for word in _BETWEEN_WORDS.split(folded) if word)
+    runs = Counter(
+        word[start : start + size]
+        for word in words
+        for size in (2, 3, 4)
+        for start in range(len(word) - size + 1)
+    )
+    row = np.zeros(DIMENSIONS)
+    for run, count in runs.items():
+        digest = crc32(run.encode("utf-8", "surrogatepass"))
+        row[(digest >> 1) % DIMENSIONS] += (1 + log(count)) * (1 if digest & 1 else -1)
+    if not row.any():
+        row[0] = 1.0
+    return np.asarray(row / np.linalg.norm(row), np.float32)

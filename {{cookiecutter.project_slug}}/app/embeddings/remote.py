@@ -1,13 +1,13 @@
 """Vectors from any server with OpenAI's `/v1/embeddings`.
 
-Texts are sent in batches, below OpenAI's limits of 2,048 texts and 300,000 tokens, those of one
-call one after another. Vectors are requested in base64, a third of the size of decimals; lists of
-numbers are understood too. The dimension of the first answer must not change.
+Texts are sent in batches, those of one call one after another. Vectors are requested in base64, a
+third of the size of decimals; lists of numbers are understood too. The dimension of the first
+answer must not change.
 """
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from .base import EmbeddingError, Vectors
 
-BATCH_ITEMS, BATCH_TOKENS = 64, 100_000
+BATCH = 32
+"""Texts in a request: of 8,192 tokens each, as many as OpenAI takes, they are below its 300,000."""
 
 Call = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
 """Answers an OpenAI embeddings body; its errors reach the caller of `embed`."""
@@ -33,9 +34,9 @@ class RemoteEmbedder:
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. Also raises what `call` raises."""
         rows = []
-        for batch in batches(texts, BATCH_ITEMS, BATCH_TOKENS):
+        for start in range(0, len(texts), BATCH):
             async with self._slots:  # released after each batch, for the other callers
-                rows.append(await self._embed(batch))
+                rows.append(await self._embed(texts[start : start + BATCH]))
         return np.concatenate(rows or [np.empty((0, self._dimension or 0), np.float32)])
 
     async def _embed(self, texts: Sequence[str]) -> Vectors:
@@ -50,19 +51,6 @@ class RemoteEmbedder:
             raise EmbeddingError(f"{self.model} answered vectors {rows.shape}: expected {expected}")
         self._dimension = expected[1]
         return rows
-
-
-def batches(texts: Sequence[str], items: int, tokens: int) -> Iterator[Sequence[str]]:
-    """Cut texts into batches of up to so many texts and about so many tokens, never empty."""
-    start = size = 0
-    for end, text in enumerate(texts):
-        cost = len(text.encode("utf-8", "surrogatepass")) // 3 + 1  # rather too many
-        if end > start and (end - start == items or size + cost > tokens):
-            yield texts[start:end]
-            start, size = end, 0
-        size += cost
-    if texts:
-        yield texts[start:]
 
 
 def _unit_rows(answer: Mapping[str, Any]) -> Vectors:

@@ -27,9 +27,9 @@ def test_every_text_has_a_vector_of_length_1(text: str) -> None:
 def test_vectors_stay_as_they_are() -> None:
     """Stored vectors compare with new ones: a change of them changes MODEL, and this test."""
     rounded = (1000 * embed_one("Go on, 限 go")).round().astype("<i2")
-    assert np.flatnonzero(rounded)[:3].tolist() == [12, 25, 43]
+    assert np.flatnonzero(rounded)[:3].tolist() == [1, 15, 98]
     digest = hashlib.sha256(rounded.tobytes()).hexdigest()[:8]
-    assert (MODEL, digest) == ("hashing-512-v1", "a75ea3ae")
+    assert (MODEL, digest) == ("hashing-512-v2", "c8d1b3f5")
 
 
 @pytest.mark.parametrize(

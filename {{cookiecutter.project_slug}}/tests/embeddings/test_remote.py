@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.embeddings.base import EmbeddingError
-from app.embeddings.remote import BATCH_ITEMS, RemoteEmbedder, batches
+from app.embeddings.remote import BATCH, RemoteEmbedder
 
 WRONG: list[Any] = [[], [0.0], [np.inf], [np.nan], [10**400], [[1.0]], 1.0, None]
 WRONG += ["AAA=", "AACAPw==?", "AADAfw=="]  # too short, not base64, NaN
@@ -44,7 +44,7 @@ class FakeServer:
 
 def numbers(batches: float) -> list[str]:
     """Return so many batches of texts that the server knows."""
-    return [str(n) for n in range(int(batches * BATCH_ITEMS))]
+    return [str(n) for n in range(int(batches * BATCH))]
 
 
 @pytest.mark.parametrize("encode", [as_base64, list])
@@ -53,17 +53,10 @@ async def test_each_text_has_its_own_vector(encode: Any) -> None:
     server, texts = FakeServer(encode), numbers(2.5)
     embedder = RemoteEmbedder(server, model="m")
     got = await embedder.embed(texts)
-    np.testing.assert_allclose(got[:, 1] / got[:, 0], np.arange(160) / 2, rtol=1e-6)
+    np.testing.assert_allclose(got[:, 1] / got[:, 0], np.arange(80) / 2, rtol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, rtol=1e-6)
-    assert server.bodies[2] == {"model": "m", "input": texts[128:], "encoding_format": "base64"}
+    assert server.bodies[2] == {"model": "m", "input": texts[64:], "encoding_format": "base64"}
     assert (await embedder.embed([])).shape == (0, 2)
-
-
-def test_batches_hold_all_texts_once() -> None:
-    """In order, and full within both limits, unless one text alone is over them."""
-    texts = ["a", "b", "c", "de" * 3, "限" * 9, "f"]
-    assert list(batches(texts, 2, 3)) == [["a", "b"], ["c"], ["de" * 3], ["限" * 9], ["f"]]
-    assert list(batches(texts, 9, 5)) == [["a", "b", "c"], ["de" * 3], ["限" * 9], ["f"]]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +104,4 @@ async def test_a_question_does_not_wait_for_a_document() -> None:
     with pytest.raises(ValueError, match="no number"):
         await bad
     assert len(await last) == 1
-    assert [len(body["input"]) for body in server.bodies] == [BATCH_ITEMS, 1, 1, 1]
+    assert [len(body["input"]) for body in server.bodies] == [BATCH, 1, 1, 1]
