@@ -6,8 +6,8 @@
 
 Guarantees: a call fails with a WebError or with what `slot` raised, after up to three attempts of
 ATTEMPT_TIMEOUT each, none of which is repeated later than RETRY_TIMEOUT. `slot("search")` or
-`slot("page")` is held for each attempt, not between attempts. Equal requests share one call and,
-for CACHE_TTL, its answer; errors are not cached. The key is in no error.
+`slot("page")` is held for each attempt, not between attempts. Equal searches share one call and,
+for CACHE_TTL, its answer; errors are not cached, nor are pages. The key is in no error.
 
 Needs: async-lru, httpx, pydantic-core, stamina, and `base.py` and `urls.py` beside it.
 Sources: https://serppost.com; its sister API https://www.searchcans.com/docs/ (search, codes).
@@ -35,8 +35,8 @@ from .urls import check_url
 ATTEMPT_TIMEOUT, RETRY_TIMEOUT, MAX_RETRY_AFTER = 30.0, 60.0, 20.0  # seconds
 WAIT, JITTER = 0.25, 0.5
 RETRY = stamina.AsyncRetryingCaller(3, RETRY_TIMEOUT, wait_initial=WAIT, wait_jitter=JITTER)
-CACHE_TTL, MAX_SEARCHES, MAX_PAGES = 300.0, 1_000, 32
-MAX_BYTES = 5_000_000  # of an answer, and so of a cached page
+CACHE_TTL, MAX_SEARCHES = 300.0, 1_000
+MAX_BYTES = 5_000_000  # of an answer
 MAX_RESULTS, MAX_TITLE, MAX_URL, MAX_TEXT, MAX_WORDS = 20, 300, 2_000, 2_000, 200
 
 SUCCESS, NO_RESULTS = 0, 9999
@@ -67,15 +67,13 @@ class SerppostClient:
         self._headers = httpx.Headers({"authorization": f"Bearer {api_key}"})  # repr hides it
         self._headers.update({"content-type": "application/json", "accept-encoding": "identity"})
         self._cached_search = alru_cache(MAX_SEARCHES, ttl=CACHE_TTL)(self._search)
-        self._cached_page = alru_cache(MAX_PAGES, ttl=CACHE_TTL)(self._page)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel the calls that are still in flight."""
+        """Cancel the searches that are still in flight."""
         await self._cached_search.cache_close()
-        await self._cached_page.cache_close()
 
     async def search(self, query: str, *, limit: int) -> Sequence[SearchResult]:
         """Return up to `limit` results, best first; to find none is no error."""
@@ -83,7 +81,12 @@ class SerppostClient:
 
     async def page(self, url: str) -> str:
         """Return a page as Markdown, never empty."""
-        return await self._cached_page(check_url(url))
+        body = {"s": check_url(url), "t": "url", "b": True, "w": 3000}
+        data = await RETRY(_backoff, self._attempt, "page", "/api/url", body)
+        page = data.get("markdown") if isinstance(data, dict) else data
+        if not isinstance(page, str) or not page.strip():
+            raise WebError("SERPpost found no text on the page")
+        return page
 
     async def _search(self, query: str) -> tuple[SearchResult, ...]:
         body = {"s": query, "t": "google", "p": 1}
@@ -92,14 +95,6 @@ class SerppostClient:
             raise WebError("SERPpost sent search results that are not a list")
         items = (item for item in data or [] if isinstance(item, dict))
         return tuple(filter(None, map(_result, islice(items, MAX_RESULTS))))
-
-    async def _page(self, url: str) -> str:
-        body = {"s": url, "t": "url", "b": True, "w": 3000}
-        data = await RETRY(_backoff, self._attempt, "page", "/api/url", body)
-        page = data.get("markdown") if isinstance(data, dict) else data
-        if not isinstance(page, str) or not page.strip():
-            raise WebError("SERPpost found no text on the page")
-        return page
 
     async def _attempt(self, kind: str, path: str, body: Mapping[str, object]) -> object:
         """Return the data of an answer, None if nothing was found; or raise a WebError."""

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.websearch.base import SearchResult, WebAccountError, WebError, WebUnavailableError
-from app.websearch.serppost import CACHE_TTL, MAX_PAGES, SerppostClient
+from app.websearch.serppost import CACHE_TTL, SerppostClient
 
 from .fake_vendor import KEY, PAGE_URL, failure
 
@@ -191,34 +191,27 @@ async def test_errors_of_the_slot_pass_unchanged(web: SerppostClient, vendor: Ve
     assert vendor.slots == ["page"]
 
 
-async def test_answers_are_cached_and_errors_are_not(web: SerppostClient, vendor: Vendor) -> None:
-    """A page is paid for once in CACHE_TTL, under any spelling; so is a search, for any limit."""
-    vendor.say(failed(1, "blocked"), OK)
-    await failure(web.page(PAGE_URL), WebError)
-    for url in (PAGE_URL, PAGE_URL.replace("example", "EXAMPLE")):
-        assert await web.page(url) == "# Hello"
+async def test_searches_are_cached(web: SerppostClient, vendor: Vendor) -> None:
+    """A search is paid for once in CACHE_TTL, whatever its limit; an error is not kept."""
+    vendor.say(failed(1, "blocked"), {"code": 0, "data": [RESULT] * 9})
+    await failure(web.search("why?", limit=3), WebError)
+    assert [len(await web.search("why?", limit=limit)) for limit in (3, 5, 20)] == [3, 5, 9]
     assert len(vendor.requests) == 2
     await asyncio.sleep(CACHE_TTL)
-    for number in [*range(MAX_PAGES), 0, MAX_PAGES, 0, 1]:  # what was not used for longest goes
-        await web.page(f"{PAGE_URL}{number or ''}")
-    assert len(vendor.requests) == 2 + MAX_PAGES + 2
-    vendor.say({"code": 0, "data": [RESULT] * 9})
-    assert [len(await web.search("why?", limit=limit)) for limit in (3, 5, 20)] == [3, 5, 9]
-    assert vendor.slots.count("search") == 1
+    await web.search("why?", limit=3)
+    assert len(vendor.requests) == 3
 
 
-async def test_equal_calls_share_one(web: SerppostClient, vendor: Vendor) -> None:
+async def test_equal_searches_share_one(web: SerppostClient, vendor: Vendor) -> None:
     """A cancelled waiter disturbs nobody; after the last one, or at closing, the call ends."""
     vendor.open.clear()
-    waiters = [asyncio.create_task(web.page(PAGE_URL)) for _ in range(2)]
-    for waiter, held in zip(waiters, (1, 0), strict=True):
+    *waiters, left = [asyncio.create_task(web.search(text, limit=3)) for text in "aab"]
+    for waiter, held in zip(waiters, (2, 1), strict=True):
         await asyncio.sleep(1)
         waiter.cancel()
         await asyncio.sleep(1)
         assert (waiter.cancelled(), vendor.held) == (True, held)
-    assert len(vendor.requests) == 1
-    left = asyncio.create_task(web.search("why?", limit=3))
-    await asyncio.sleep(1)
+    assert len(vendor.requests) == 2
     await web.__aexit__()
     assert vendor.held == 0
     await asyncio.wait([left])
