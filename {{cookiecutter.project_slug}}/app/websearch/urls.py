@@ -53,14 +53,11 @@ def _host(host: str) -> str:
         name = host if host.isascii() else idna.encode(host, uts46=True).decode()
         name = name.removesuffix(".")
         if LOOKS_LIKE_NUMBER.search(name):
-            is_public = _is_public(IPv4Address(name))
+            address = IPv4Address(name)
+            listed = address.is_multicast or any(address in network for network in NOT_PUBLIC)
+            is_public = address.is_global and not listed
         else:
             is_public = bool(NAME.fullmatch(name) and not LOCAL_NAME.search(name))
     if not is_public:
         raise ForbiddenURLError(f"{host!r} is not the name or the IPv4 address of a public host")
     return name
-
-
-def _is_public(address: IPv4Address) -> bool:
-    listed = any(address in network for network in NOT_PUBLIC)
-    return address.is_global and not (listed or address.is_multicast)

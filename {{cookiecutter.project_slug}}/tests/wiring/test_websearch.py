@@ -27,24 +27,19 @@ def at_vendor(vendor: FakeVendor, **settings: Any) -> AbstractAsyncContextManage
 
 
 async def test_web_is_a_source(vendor: FakeVendor) -> None:
-    """With a key, the results of a web search are among the sources."""
+    """With a key, the results of a web search are among the sources; if it fails, it is named."""
     vendor.script = success([RESULT])
     question = {"role": "user", "content": "Has a zebra stripes?"}
     async with at_vendor(vendor) as service:
         events = await service.chat(messages=[question], retrieve=True)
+        vendor.script = Script(status=401, body=b'{"msg": "bad key"}')
+        failed = await service.chat(retrieve=True)
     web = [source for source in events[0].data["sources"] if source["source"] == "web"]
     snippet = {"snippet": "A zebra has stripes.", "source": "web"}
     assert web == [{"title": "Zebras", "url": "https://example.org/", **snippet}]
     assert vendor.requests[0].json["s"] == "Has a zebra stripes?"
-
-
-async def test_vendor_that_fails_is_degraded(vendor: FakeVendor) -> None:
-    """An answer goes on without the web."""
-    vendor.script = Script(status=401, body=b'{"msg": "bad key"}')
-    async with at_vendor(vendor) as service:
-        events = await service.chat(retrieve=True)
-    assert {"source": "web", "reason": "failed"} in events[0].data["degraded"]
-    assert events[-1].name == "done"
+    assert {"source": "web", "reason": "failed"} in failed[0].data["degraded"]
+    assert failed[-1].name == "done"
 
 
 async def test_more_questions_than_slots(vendor: FakeVendor) -> None:
