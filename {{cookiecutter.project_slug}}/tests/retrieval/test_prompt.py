@@ -109,8 +109,7 @@ def test_the_question_is_the_users_last_message() -> None:
     """Text parts are joined; other parts are skipped."""
     parts = [{"text": "What is"}, {"image_url": {}}, {"text": "on it?"}, {"text": None}, "x"]
     messages: list[Message] = [QUESTION, {"role": "user", "content": parts}, {"role": "assistant"}]
-    assert question_of(messages) == "What is\non it?"
-    assert question_of([SYSTEM]) == ""
+    assert (question_of(messages), question_of([SYSTEM])) == ("What is\non it?", "")
     assert quoted(messages) is None
 
 

@@ -25,10 +25,8 @@ class Vendor:
     """SERPpost behind a transport of httpx, and its slots."""
 
     def __init__(self) -> None:
-        self.requests: list[httpx.Request] = []
-        self.times: list[float] = []
-        self.slots: list[str] = []
-        self.held = 0
+        self.requests, self.times = list[httpx.Request](), list[float]()
+        self.slots, self.held = list[str](), 0
         self.no_slot: Exception | None = None
         self.open = asyncio.Event()
         self.open.set()
@@ -110,7 +108,7 @@ def failed(code: int, words: str = "") -> dict[str, object]:
     [
         (200, failed(9999), WebError, "no text"),
         *((200, {"code": 0, "data": wrong}, WebError, "no text")
-          for wrong in ({"markdown": " \n\t"}, {"markdown": {"text": "# Hello"}}, ["# Hello"])),
+          for wrong in ({"markdown": " \n\t"}, {"markdown": {}}, ["# Hello"])),
         *((200, wrong, WebError, "not JSON with a numeric code")
           for wrong in (b"[]", b'{"data": 1}', b'{"code": "0"}', b"\xff", b"[" * 9999)),
         *((200, failed(code, f"ACME {KEY}"), WebAccountError, f"answered {code}: check the API key")
