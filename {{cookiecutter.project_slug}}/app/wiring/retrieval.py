@@ -37,9 +37,9 @@ async def open_retrieval(settings: Settings, metrics: Metrics) -> AsyncIterator[
         detail = f"{type(error).__name__}: {error}"
         log.warning("source missing", source=missing.source, reason=missing.reason, detail=detail)
 
-    slots = dict[Source, int]()
-    async with AsyncExitStack() as stack:
-        open_part = stack.enter_async_context
+    slots, stack = dict[Source, int](), AsyncExitStack()
+    async with stack:
+        open_part = stack.enter_async_context  # optional: vector_store, ingestion_client
         client = build_source_client(settings)  # optional: vector_store, ingestion_client
         await open_part(client)  # optional: vector_store, ingestion_client
         pages = None  # optional: vector_store

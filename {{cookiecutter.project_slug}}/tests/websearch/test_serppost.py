@@ -108,7 +108,7 @@ def failed(code: int, words: str = "") -> dict[str, object]:
     [
         (200, failed(9999), WebError, "no text"),
         *((200, {"code": 0, "data": wrong}, WebError, "no text")
-          for wrong in ({"markdown": " \n\t"}, {"markdown": {}}, ["# Hello"])),
+          for wrong in ({"markdown": " \n\t"}, {"markdown": 5}, ["# Hello"])),
         *((200, wrong, WebError, "not JSON with a numeric code")
           for wrong in (b"[]", b'{"data": 1}', b'{"code": "0"}', b"\xff", b"[" * 9999)),
         *((200, failed(code, f"ACME {KEY}"), WebAccountError, f"answered {code}: check the API key")
