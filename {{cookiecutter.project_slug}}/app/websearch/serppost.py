@@ -100,8 +100,6 @@ class SerppostClient:
         """Return the data of an answer, None if nothing was found; or raise a WebError."""
         async with self._slot(kind):
             response, content = await self._post(path, body)
-        if len(content) > MAX_BYTES:
-            raise WebError(f"SERPpost sent more than the {MAX_BYTES} bytes allowed")
         try:
             answer = dict(from_json(content))
         except (TypeError, ValueError):
@@ -128,8 +126,10 @@ class SerppostClient:
                 async for piece in response.aiter_bytes():
                     content += piece
                     if len(content) > MAX_BYTES:
-                        break
+                        raise WebError(f"SERPpost sent more than the {MAX_BYTES} bytes allowed")
                 return response, bytes(content)
+        except WebError:
+            raise
         except Exception as error:  # noqa: BLE001 -- transports have errors of their own
             problem = f"did not answer within {ATTEMPT_TIMEOUT:g} s ({type(error).__name__})"
         # Raised out here: as its cause, the other error would hold the request and so the key.

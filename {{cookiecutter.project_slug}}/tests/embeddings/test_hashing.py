@@ -1,4 +1,4 @@
-"""Hashed vectors are near where texts are spelled alike, and are computed in turns, in threads."""
+"""Hashed vectors are near where texts are spelled alike, and are computed in threads."""
 
 import asyncio
 import hashlib
@@ -47,7 +47,7 @@ def test_what_is_spelled_alike_is_near(text: str, near: str, far: str) -> None:
 
 
 async def test_a_question_does_not_wait_for_a_document() -> None:
-    """Callers alternate, a slice in a thread at a time; a cancelled one does no more."""
+    """Calls run side by side, each in the order of its texts."""
     embedder, texts = HashingEmbedder(), ["why?", "a zebra"] * SLICE
     assert np.array_equal(await embedder.embed(texts), [embed_one(text) for text in texts])
     document = asyncio.create_task(embedder.embed(texts * 20))
