@@ -120,20 +120,24 @@ class SerppostClient:
             headers=self._headers,
             timeout=httpx.Timeout(None, connect=self._client.timeout.connect),
         )
-        content = bytearray()
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT), call as response:
-                async for piece in response.aiter_bytes():
-                    content += piece
-                    if len(content) > MAX_BYTES:
-                        raise WebError(f"SERPpost sent more than the {MAX_BYTES} bytes allowed")
-                return response, bytes(content)
+                return response, await _read(response)
         except WebError:
             raise
         except Exception as error:  # noqa: BLE001 -- transports have errors of their own
             problem = f"did not answer within {ATTEMPT_TIMEOUT:g} s ({type(error).__name__})"
         # Raised out here: as its cause, the other error would hold the request and so the key.
         raise WebUnavailableError(f"SERPpost cannot be reached, or {problem}")
+
+
+async def _read(response: httpx.Response) -> bytes:
+    content = bytearray()
+    async for piece in response.aiter_bytes():
+        content += piece
+        if len(content) > MAX_BYTES:
+            raise WebError(f"SERPpost sent more than the {MAX_BYTES} bytes allowed")
+    return bytes(content)
 
 
 def _backoff(error: Exception) -> bool | float:
