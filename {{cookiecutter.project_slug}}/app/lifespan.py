@@ -105,7 +105,7 @@ async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
     limits = await limits_on_redis(limits, settings, stack, metrics)  # optional: redis_rate_limiter
     ceiling = AdaptiveCeiling(limiter, maximum=settings.llm_max_concurrency)
     provider = build_provider(settings, http, ceiling=ceiling, limits=limits)
-    retrieval = await stack.enter_async_context(open_retrieval(settings, http, metrics))
+    retrieval = await stack.enter_async_context(open_retrieval(settings, metrics))
     drain = Drain(settings.drain_timeout)
     await stack.enter_async_context(drain.listening())
     return Services(

@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import app.errors
+
 
 def needs(package: Path, module: str) -> set[str]:
     """Return a module, those beside it that its docstring says it needs, and those they need."""
@@ -23,12 +25,14 @@ def use_copied(
 ) -> str:
     """Run a program beside a package `theirs` of a module and its needs; return its output.
 
-    What is installed is out of reach, unless the module says that it needs some of it; `app` is
-    in any case.
+    What is installed is out of reach, unless the module says that it needs some of it; of `app`
+    there is `app.errors` alone.
     """
     theirs = folder / "theirs"
     theirs.mkdir()
     (theirs / "__init__.py").touch()
+    (folder / "app").mkdir()
+    (folder / "app/errors.py").write_bytes(Path(app.errors.__file__).read_bytes())
     for name in needs(package, module):
         (theirs / f"{name}.py").write_bytes((package / f"{name}.py").read_bytes())
     (folder / "program.py").write_text(textwrap.dedent(program), "utf-8")

@@ -26,4 +26,3 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a row for each text, in order; of no texts, no rows."""
-        ...

@@ -1,23 +1,22 @@
 """Vectors from any server with OpenAI's `/v1/embeddings`.
 
-Texts are sent in batches, below OpenAI's limits of 2,048 texts and 300,000 tokens. Vectors are
-requested in base64, a third of the size of decimals; lists of numbers are understood too. The
-first failure is raised as it is, and cancels the other requests. An answer with too few, too many,
-zero or infinite vectors, or some of another dimension than before, is an EmbeddingError.
+Texts are sent in batches, those of one call one after another. Vectors are requested in base64, a
+third of the size of decimals; lists of numbers are understood too. The dimension of the first
+answer must not change.
 """
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import EmbeddingError, Vectors
 
-BATCH_ITEMS, BATCH_TOKENS = 64, 100_000
-SMALLEST = 1e-6
-"""A vector's length below which it has no direction left."""
+BATCH = 32
+"""Texts in a request: of 8,192 tokens each, as many as OpenAI takes, they are below its 300,000."""
 
 Call = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
 """Answers an OpenAI embeddings body; its errors reach the caller of `embed`."""
@@ -29,30 +28,15 @@ class RemoteEmbedder:
     def __init__(self, call: Call, *, model: str, concurrency: int = 4) -> None:
         self.model = model
         self._call = call
-        self._concurrency = concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._dimension: int | None = None
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. Also raises what `call` raises."""
-        if "" in texts:
-            raise EmbeddingError(f"Text {texts.index('')} of {len(texts)} is empty")
-        todo = enumerate(batches(texts, BATCH_ITEMS, BATCH_TOKENS))
-        done: dict[int, Vectors] = {}
-
-        async def work() -> None:
-            for place, batch in todo:
-                async with self._slots:
-                    done[place] = await self._embed(batch)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._concurrency):
-                    group.create_task(work())
-        except BaseExceptionGroup as failures:
-            failure = failures.exceptions[0]
-            raise failure from failure.__cause__
-        rows = [done[place] for place in sorted(done)]
+        rows = []
+        for start in range(0, len(texts), BATCH):
+            async with self._slots:  # released after each batch, for the other callers
+                rows.append(await self._embed(texts[start : start + BATCH]))
         return np.concatenate(rows or [np.empty((0, self._dimension or 0), np.float32)])
 
     async def _embed(self, texts: Sequence[str]) -> Vectors:
@@ -69,34 +53,17 @@ class RemoteEmbedder:
         return rows
 
 
-def batches(texts: Sequence[str], items: int, tokens: int) -> Iterator[Sequence[str]]:
-    """Cut texts into batches of up to so many texts and about so many tokens, never empty."""
-    start = size = 0
-    for end, text in enumerate(texts):
-        cost = len(text.encode("utf-8", "surrogatepass")) // 3 + 1  # rather too many
-        if end > start and (end - start == items or size + cost > tokens):
-            yield texts[start:end]
-            start, size = end, 0
-        size += cost
-    if texts:
-        yield texts[start:]
-
-
 def _unit_rows(answer: Mapping[str, Any]) -> Vectors:
     """Read the vectors of an answer in the order of its texts, and give each the length 1."""
-    data = sorted(answer["data"], key=lambda item: int(item["index"]))
-    if [item["index"] for item in data] != list(range(len(data))):
-        raise ValueError("its indexes are not those of the texts")
-    rows = np.stack([_vector(item["embedding"]) for item in data])
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths) & (lengths > SMALLEST)):
+    vectors = {item["index"]: _vector(item["embedding"]) for item in answer["data"]}
+    rows = np.stack([vectors[index] for index in range(len(vectors))])
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths) & (lengths > 0)):
         raise ValueError("one is zero or not finite")
-    unit: Vectors = (rows / lengths).astype(np.float32)
-    return unit
+    return np.asarray(rows / lengths, np.float32)
 
 
-def _vector(embedding: str | Sequence[float]) -> Vectors:
+def _vector(embedding: str | Sequence[float]) -> NDArray[np.float64]:
     if isinstance(embedding, str):
-        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
-    with np.errstate(over="ignore"):  # it becomes infinite, and is refused as such
-        return np.asarray(embedding, np.float32)
+        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4").astype(np.float64)
+    return np.asarray(embedding, np.float64)

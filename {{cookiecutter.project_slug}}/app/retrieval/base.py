@@ -49,4 +49,3 @@ class Source(Protocol):
 
     async def search(self, question: str, *, limit: int) -> Sequence[Found]:
         """Find up to `limit` passages, best first. May fail in any way; is cancelled when late."""
-        ...

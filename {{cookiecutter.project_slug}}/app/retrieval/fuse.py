@@ -11,50 +11,48 @@ Rank Learning Methods", SIGIR 2009, https://doi.org/10.1145/1571941.1572114 (K =
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import fsum
 
 from .base import Found
 
 K = 60
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A passage as one source ranks it, 1 being the best rank."""
+@dataclass(frozen=True)
+class _Passage:
+    """A passage, and its best rank in each source; 1 is the best of all."""
 
     found: Found
     text: str
-    page: str | None
-    source: int
-    rank: int
-
-    def stands_for(self, other: "_Entry") -> bool:
-        same_page = self.page is not None and self.page == other.page
-        return other.text in self.text or (same_page and self.source != other.source)
+    page: str
+    ranks: dict[int, int]
 
 
 def fuse(rankings: Iterable[Sequence[Found]]) -> list[Found]:
     """Return what the rankings (one a source, best first) hold together, best first."""
     entries = [
-        _Entry(found, _comparable(found.text), _page(found.url), source, rank)
+        (_Passage(found, _comparable(found.text), _page(found.url), {}), source, rank)
         for source, ranking in enumerate(rankings)
         for rank, found in enumerate(ranking, 1)
     ]
     # The longest first, because it stands for those it contains; of equals, one with a URL.
-    entries.sort(key=lambda one: (-len(one.text), one.text, one.page is None, one.rank))
-    groups: list[list[_Entry]] = []
-    for entry in entries:
-        group = next((group for group in groups if group[0].stands_for(entry)), None)
-        if group is not None:
-            group.append(entry)
-        elif not entry.text.isspace():
-            groups.append([entry])
-    return [group[0].found for group in sorted(groups, key=_best_first)]
+    entries.sort(key=lambda entry: (-len(entry[0].text), not entry[0].page))
+    passages: list[_Passage] = []
+    for new, source, rank in entries:
+        for one in passages:
+            same_page = new.page and new.page == one.page and source not in one.ranks
+            if new.text in one.text or same_page:
+                break
+        else:
+            passages.append(one := new)
+        one.ranks[source] = min(rank, one.ranks.get(source, rank))
+    passages.sort(key=_best_first)
+    return [passage.found for passage in passages if not passage.text.isspace()]
 
 
-def _best_first(group: list[_Entry]) -> tuple[float, int, int]:
-    worst_first = sorted(((entry.rank, entry.source) for entry in group), reverse=True)
-    ranks = {source: rank for rank, source in worst_first}
-    return -sum(1 / (K + rank) for rank in sorted(ranks.values())), *worst_first[-1]
+def _best_first(passage: _Passage) -> tuple[float, int, int]:
+    score = fsum(1 / (K + rank) for rank in passage.ranks.values())
+    return -score, *min((rank, source) for source, rank in passage.ranks.items())
 
 
 def _comparable(text: str) -> str:
@@ -62,6 +60,6 @@ def _comparable(text: str) -> str:
     return f" {' '.join(text.casefold().split()).strip(' .…')} "  # snippets end in dots
 
 
-def _page(url: str | None) -> str | None:
+def _page(url: str | None) -> str:
     """Drop what does not change the page: the fragment and a trailing slash."""
-    return (url or "").partition("#")[0].rstrip("/") or None
+    return (url or "").partition("#")[0].rstrip("/")

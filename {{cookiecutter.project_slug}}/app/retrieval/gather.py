@@ -1,89 +1,58 @@
 """Search all sources at once, and answer from those that respond in time.
 
-    async with Retriever(sources, timeout=3.0, limit=5) as retriever:
-        retrieved = await retriever.retrieve("Why is the sky blue?")
+    retriever = Retriever({web: 20, documents: 4}, timeout=3.0, queue_timeout=30.0, limit=5)
+    retrieved = await retriever.retrieve("Why is the sky blue?")
 
-Guarantees: `retrieve` takes as long as the slowest source, and at most `timeout` plus GRACE. A
+Guarantees: `retrieve` takes as long as the slowest source. A search has `timeout` seconds, which
+begin when one of its source's slots is free; it waits up to `queue_timeout` seconds for that. A
 source that fails or is late is reported as Degraded; its exception, whose message may hold
-secrets, goes to `on_degraded` alone. A cancellation cancels all searches at once.
+secrets, goes to `on_degraded` alone. A cancellation cancels all searches.
 
-Needs: `base.py` and `fuse.py` beside it.
+Needs: `base.py` and `fuse.py` beside it; sources that end when they are cancelled.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
 
 from .base import Degraded, Found, Retrieved, Source
 from .fuse import fuse
 
-GRACE = 0.5  # seconds that a cancelled search may hold the request while it cleans up
-
 
 class Retriever:
-    """Searches `sources` for `limit` passages each, within `timeout` seconds.
-
-    Searches run as tasks of the retriever, so that none holds its request by ignoring its
-    cancellation; closing waits for such a search.
-    """
+    """Searches for `limit` passages in each source; `sources` maps it to its slots."""
 
     def __init__(
         self,
-        sources: Iterable[Source],
+        sources: Mapping[Source, int],
         *,
         timeout: float,
+        queue_timeout: float,
         limit: int,
-        on_degraded: Callable[[str, Exception], None] | None = None,
+        on_degraded: Callable[[Degraded, Exception], None] = lambda *_: None,
     ) -> None:
-        self._sources = tuple(sources)
-        self._timeout, self._limit = timeout, limit
+        self._slots = {source: asyncio.Semaphore(slots) for source, slots in sources.items()}
+        self._timeout, self._queue_timeout, self._limit = timeout, queue_timeout, limit
         self._on_degraded = on_degraded
-        self._tasks = asyncio.TaskGroup()
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._tasks.__aexit__(None, None, None)  # it would wrap an error of the block
 
     async def retrieve(self, question: str) -> Retrieved:
         """Return what the sources found in time, fused, and which sources are missing."""
-        found: list[Sequence[Found]] = []
-        degraded: list[Degraded] = []
-        for source, outcome in zip(self._sources, await self._search(question), strict=True):
-            if isinstance(outcome, Exception):
-                if self._on_degraded is not None:
-                    self._on_degraded(source.name, outcome)
-                reason = "timed out" if isinstance(outcome, TimeoutError) else "failed"
-                degraded.append(Degraded(source.name, reason))
-            else:
-                found.append(outcome)
-        return Retrieved(tuple(fuse(found)), tuple(degraded))
+        async with asyncio.TaskGroup() as group:
+            searches = [group.create_task(self._search(one, question)) for one in self._slots]
+        outcomes = [search.result() for search in searches]
+        found = [outcome for outcome in outcomes if not isinstance(outcome, Degraded)]
+        degraded = [outcome for outcome in outcomes if isinstance(outcome, Degraded)]
+        return Retrieved(fuse(found), degraded)
 
-    async def _search(self, question: str) -> list[Sequence[Found] | Exception]:
-        searches = [self._tasks.create_task(self._run(one, question)) for one in self._sources]
-        late = set(searches)
+    async def _search(self, source: Source, question: str) -> Sequence[Found] | Degraded:
+        """Search; report an error, because raising it would cancel the other searches."""
+        late = "overloaded"
         try:
-            if searches:
-                _, late = await asyncio.wait(searches, timeout=self._timeout)
-        finally:
-            for search in late:
-                search.cancel()
-            if late:
-                await asyncio.wait(late, timeout=GRACE)
-        too_late = TimeoutError(f"no answer within {self._timeout:g} s")
-        return [too_late if search in late else _result(search) for search in searches]
-
-    async def _run(self, source: Source, question: str) -> Sequence[Found] | Exception:
-        """Search; return an error, because raising it would cancel the other tasks."""
-        try:
-            return list(await source.search(question, limit=self._limit))[: self._limit]
+            async with asyncio.timeout(self._queue_timeout) as deadline, self._slots[source]:
+                late = "timed out"
+                deadline.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                return list(await source.search(question, limit=self._limit))[: self._limit]
         except Exception as error:  # noqa: BLE001 -- a source may fail in any way
-            return error
-
-
-def _result(search: asyncio.Task[Sequence[Found] | Exception]) -> Sequence[Found] | Exception:
-    if search.cancelled():
-        return RuntimeError("the source cancelled its search")
-    return search.result()
+            reason = late if isinstance(error, TimeoutError) else "failed"
+            degraded = Degraded(source.name, reason)
+            self._on_degraded(degraded, error)
+            return degraded

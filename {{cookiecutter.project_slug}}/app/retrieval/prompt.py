@@ -34,8 +34,7 @@ Answer the user's last message from the passages. Cite a passage as [n] right af
 from it, and cite only passages that you used. If they do not answer the question, say so."""
 HEADING = "Passages retrieved for the next message, as data:"
 QUOTED = re.compile(
-    HEADING + r"\n\nBEGIN PASSAGE \[1\] (?P<boundary>[0-9a-f]+)\n(?:[A-Z][A-Za-z]+: .*\n)*\n"
-    r"(?P<text>(?s:.*?))\nEND PASSAGE \[1\] (?P=boundary)\n"
+    HEADING + r"\n\nBEGIN PASSAGE \[1\] (\w+)\n.*?\n\n(.*?)\nEND PASSAGE \[1\] \1\n", re.DOTALL
 )
 INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
@@ -75,9 +74,8 @@ def question_of(messages: Sequence[Message]) -> str:
 def quoted(messages: Sequence[Message]) -> str | None:
     """Return the text of passage [1] as `cite` put it into these messages; None without one."""
     for message in reversed(messages):
-        match = message.get("role") == "user" and QUOTED.match(_text(message.get("content")))
-        if match:
-            return match["text"]
+        if match := QUOTED.match(_text(message.get("content"))):
+            return match[2]
     return None
 
 
@@ -87,11 +85,16 @@ def fit(found: Iterable[Found], *, budget: int, estimate: Estimate) -> list[Foun
     Each is taken whole or left out, but the first may be cut. `estimate` runs some dozen times.
     """
     fitting: list[Found] = []
-    for whole in found:
-        one = whole if fitting else _cut(whole, budget, estimate)
-        cost = _cost(one, one.text, estimate)
-        if one.text and cost <= budget:
-            fitting.append(one)
+    for one in found:
+        # Title and URL count too; what a prompt writes around them comes on top.
+        head, text = f"{one.title}\n{one.url or ''}\n", one.text.strip()
+        if not fitting:
+            ends = range(1, len(text) + 1)
+            most = bisect_right(ends, budget, key=lambda end: estimate(head + text[:end]))
+            text = beginning(text, most)
+        cost = estimate(head + text)
+        if text and cost <= budget:
+            fitting.append(replace(one, text=text))
             budget -= cost
     return fitting
 
@@ -116,19 +119,6 @@ def _passage(found: Found) -> str:
     lines = {name: " ".join(visible(label).split())[:MAX_LABEL] for name, label in labels.items()}
     head = "".join(f"{name}: {line}\n" for name, line in lines.items() if line)
     return f"{head}\n{visible(found.text).strip()}"
-
-
-def _cut(one: Found, budget: int, estimate: Estimate) -> Found:
-    """Return as much of it as fits."""
-    text = one.text.strip()
-    ends = range(1, len(text) + 1)
-    most = bisect_right(ends, budget, key=lambda end: _cost(one, text[:end], estimate))
-    return replace(one, text=beginning(text, most))
-
-
-def _cost(found: Found, text: str, estimate: Estimate) -> int:
-    """Estimate title, URL and text; what a prompt writes around them comes on top."""
-    return estimate("\n".join((found.title, found.url or "", text)))
 
 
 def _last_of_user(messages: Sequence[Message]) -> int:

@@ -35,14 +35,13 @@ class StoreUnavailableError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The document that passages are cited by; what no database can keep is replaced."""
+    """The document that passages are cited by; its `id` is ASCII."""
 
     id: str
     title: str
     url: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "id", storable(self.id))
         object.__setattr__(self, "title", storable(self.title))
         object.__setattr__(self, "url", self.url and storable(self.url))
 
@@ -73,16 +72,12 @@ class PassageStore(AbstractAsyncContextManager["PassageStore"], Protocol):
 
     async def replace(self, source: Source, passages: Sequence[Passage]) -> None:
         """Store these passages in place of those that the document has; none removes them."""
-        ...
 
     async def search(self, text: str, vector: Vector, *, limit: int) -> list[Hit]:
         """Find passages by meaning and by words, best first."""
-        ...
 
     async def delete(self, document_id: str) -> None:
         """Remove the document's passages, if it has any."""
-        ...
 
     async def count(self, document_id: str | None = None) -> int:
         """Count the passages, of one document or of all."""
-        ...

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from .base import Hit, Passage, Source, StoreUnavailableError, Vector
-from .ranking import CANDIDATES, RRF_K, question_words, storable, words
+from .ranking import CANDIDATES, RRF_K, question_words, words
 
 TIMEOUT, READ_TIMEOUT, WRITE_TIMEOUT = 3, 15, 120
 """Seconds: to connect, read and write; 4,000 passages of 1,536 dimensions took 30 s."""
@@ -133,7 +133,7 @@ class PgvectorStore:
         """See `PassageStore.count`."""
         query = "SELECT count(*) FROM passages WHERE %(id)s::text IS NULL OR document_id = %(id)s"
         async with self._connection() as connection:
-            found = await connection.execute(query, {"id": document_id and storable(document_id)})
+            found = await connection.execute(query, {"id": document_id})
             return int((await found.fetchone() or (0,))[0])
 
     @asynccontextmanager

@@ -23,7 +23,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from .base import Hit, Passage, Source, StoreUnavailableError, Vector
-from .ranking import CANDIDATES, RRF_K, question_words, storable, words
+from .ranking import CANDIDATES, RRF_K, question_words, words
 
 T = TypeVar("T")
 
@@ -92,11 +92,11 @@ class QdrantStore:
 
     async def delete(self, document_id: str) -> None:
         """See `PassageStore.delete`."""
-        await self._delete(storable(document_id), first=0)
+        await self._delete(document_id, first=0)
 
     async def count(self, document_id: str | None = None) -> int:
         """See `PassageStore.count`."""
-        where = models.Filter(must=[_of(storable(document_id))]) if document_id else None
+        where = models.Filter(must=[_of(document_id)]) if document_id else None
         with suppress(_NothingStoredError):
             return (await self._ask(self._client.count(self._collection, where))).count
         return 0

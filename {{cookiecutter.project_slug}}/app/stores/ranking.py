@@ -1,4 +1,6 @@
-"""What the stores' searches have in common: the words of a text, and the fusion of rankings.
+"""What the stores' searches have in common: the words of a text, and how rankings are fused.
+
+Each database fuses its ranking by vectors with that by words in its own query.
 
 Words are found whatever their case, accents or width, and in languages without spaces: as in
 Lucene's CJK analyzer, runs of Chinese, Japanese and Korean characters become their overlapping
@@ -9,7 +11,6 @@ Needs the standard library only.
 
 import re
 import unicodedata
-from collections.abc import Iterable
 
 CANDIDATES = 50
 """Passages that each ranking contributes, at least."""
@@ -53,15 +54,6 @@ def question_words(question: str) -> list[str]:
     """Return the distinct words to look for, the longest first, at most MAX_QUESTION_WORDS."""
     distinct = dict.fromkeys(words(question[:MAX_QUESTION]))
     return sorted(distinct, key=len, reverse=True)[:MAX_QUESTION_WORDS]
-
-
-def fuse(*rankings: Iterable[int]) -> list[int]:
-    """Return the ids of all rankings, best first."""
-    scores: dict[int, float] = {}
-    for ranking in rankings:
-        for rank, id_ in enumerate(ranking, 1):
-            scores[id_] = scores.get(id_, 0.0) + 1 / (RRF_K + rank)
-    return sorted(scores, key=lambda id_: -scores[id_])
 
 
 def _pairs(run: re.Match[str]) -> str:

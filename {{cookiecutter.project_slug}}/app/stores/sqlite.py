@@ -1,9 +1,10 @@
 """Passages in one SQLite file: nothing to install, nothing to run beside the service.
 
 Search by vectors is exact and in memory: 2 KB a passage of 512 dimensions in each process that
-searches, so meant for up to about 50,000 passages. Search by words uses FTS5. Changes are atomic;
-a cancelled one is committed or rolled back before the cancellation goes on. Any number of
-processes on one machine may use the file (its WAL mode needs a local disk). Needs NumPy.
+searches, twice that while it reads changes, so meant for up to about 50,000 passages. Search by
+words uses FTS5. Changes are atomic; a cancelled one is committed or rolled back before the
+cancellation goes on. Any number of processes on one machine may use the file (its WAL mode needs a
+local disk). Needs NumPy.
 """
 
 import asyncio
@@ -19,13 +20,12 @@ from typing import Self, TypeVar
 import numpy as np
 
 from .base import Hit, Passage, Source, StoreUnavailableError, Vector
-from .ranking import CANDIDATES, fuse, question_words, storable, words
+from .ranking import CANDIDATES, RRF_K, question_words, words
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0
 """Seconds for which a change waits for those of other processes."""
-MAX_BLOCKS = 256
 CHANGE = "BEGIN IMMEDIATE"
 TABLES = """
 CREATE TABLE IF NOT EXISTS passages (
@@ -33,6 +33,12 @@ CREATE TABLE IF NOT EXISTS passages (
     title TEXT NOT NULL, url TEXT, vector BLOB NOT NULL, text TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS passages_by_document ON passages (document_id);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text, tokenize = 'porter unicode61');
+"""
+FUSED = """
+SELECT document_id, text, title, url FROM (
+    SELECT value AS id, key + 1 AS rank FROM json_each(:near) UNION ALL
+    SELECT value, key + 1 FROM json_each(:worded)) JOIN passages USING (id)
+GROUP BY id ORDER BY sum(1.0 / (:k + rank)) DESC, id LIMIT :limit
 """
 
 
@@ -80,14 +86,10 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection) -> list[Hit]:
             candidates = max(CANDIDATES, limit)
-            near = self._matrix.nearest(db, vector, candidates)
-            best = fuse(near, _by_words(db, text, candidates))[:limit]
-            rows = db.execute(
-                "SELECT document_id, text, title, url FROM json_each(?) "
-                "JOIN passages ON passages.id = value ORDER BY key",
-                (json.dumps(best),),
-            )
-            return [Hit(*row) for row in rows]
+            near = json.dumps(self._matrix.nearest(db, vector, candidates))
+            worded = json.dumps(_by_words(db, text, candidates))
+            parameters = {"near": near, "worded": worded, "k": RRF_K, "limit": limit}
+            return [Hit(*row) for row in db.execute(FUSED, parameters)]
 
         return await self._run(work)
 
@@ -98,8 +100,7 @@ class SqliteStore:
     async def count(self, document_id: str | None = None) -> int:
         """See `PassageStore.count`."""
         query = "SELECT count(*) FROM passages WHERE ?1 IS NULL OR document_id = ?1"
-        id_ = document_id and storable(document_id)
-        return await self._run(lambda db: _number(db, query, id_))
+        return await self._run(lambda db: _number(db, query, document_id))
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN") -> T:
         """Run a function in a thread, in a transaction; a change to its end, even if cancelled."""
@@ -123,13 +124,12 @@ class SqliteStore:
 
 
 class _Matrix:
-    """The vectors in memory; each search appends the new ones, as ids only grow."""
+    """The vectors in memory; a search after a change reads the new ones, as ids only grow."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._state: tuple[int, ...] = ()
-        self._ids, self._living = np.empty(0, np.int64), np.empty(0, np.bool_)
-        self._blocks: list[Vector] = []
+        self._ids, self._rows = np.empty(0, np.int64), np.empty((0, 0), np.float32)
 
     def nearest(self, db: sqlite3.Connection, vector: Vector, limit: int) -> list[int]:
         """Return the ids of the nearest passages, best first."""
@@ -139,24 +139,24 @@ class _Matrix:
             if state != self._state:
                 self._follow(db, len(vector))
                 self._state = state
-            ids, blocks, living = self._ids, self._blocks, self._living
-        # Not by `@`, which would take all cores.
-        scores = np.concatenate([np.vecdot(block, vector) for block in blocks] or [[]])
-        return [int(id_) for id_ in ids[living][np.argsort(-scores[living])[:limit]]]
+            ids, vectors = self._ids, self._rows
+        scores = np.vecdot(vectors, vector)  # not by `@`, which would take all cores
+        return [int(id_) for id_ in ids[np.argsort(-scores)[:limit]]]
 
     def _follow(self, db: sqlite3.Connection, dimension: int) -> None:
-        other = any(block.shape[1] != dimension for block in self._blocks)
-        if other or len(self._blocks) > MAX_BLOCKS or 2 * self._living.sum() < len(self._ids):
-            self._ids, self._blocks = np.empty(0, np.int64), []
+        if self._rows.shape[1] != dimension:
+            self._ids, self._rows = np.empty(0, np.int64), np.empty((0, dimension), np.float32)
+        living = np.isin(self._ids, [id_ for (id_,) in db.execute("SELECT id FROM passages")])
+        ids, blocks = [self._ids[living]], [self._rows[living]]
         new = db.execute(
             "SELECT id, vector FROM passages WHERE id > ? AND length(vector) = ? ORDER BY id",
-            (int(self._ids[-1]) if len(self._ids) else 0, 4 * dimension),
+            (int(self._ids.max(initial=0)), 4 * dimension),
         )
         while batch := new.fetchmany(4096):
-            ids, vectors = zip(*batch, strict=True)
-            block = np.frombuffer(b"".join(vectors), np.float32).reshape(len(ids), dimension)
-            self._ids, self._blocks = np.append(self._ids, ids), [*self._blocks, block]
-        self._living = np.isin(self._ids, [id_ for (id_,) in db.execute("SELECT id FROM passages")])
+            numbers, vectors = zip(*batch, strict=True)
+            ids.append(np.array(numbers))
+            blocks.append(np.frombuffer(b"".join(vectors), np.float32).reshape(-1, dimension))
+        self._ids, self._rows = np.concatenate(ids), np.concatenate(blocks)
 
 
 def _set_up(db: sqlite3.Connection) -> None:

@@ -6,8 +6,8 @@
 
 Guarantees: a call fails with a WebError or with what `slot` raised, after up to three attempts of
 ATTEMPT_TIMEOUT each, none of which is repeated later than RETRY_TIMEOUT. `slot("search")` or
-`slot("page")` is held for each attempt, not between attempts. Equal requests share one call and,
-for CACHE_TTL, its answer; errors are not cached. The key is in no error.
+`slot("page")` is held for each attempt, not between attempts. Equal searches share one call and,
+for CACHE_TTL, its answer; errors are not cached, nor are pages. The key is in no error.
 
 Needs: async-lru, httpx, pydantic-core, stamina, and `base.py` and `urls.py` beside it.
 Sources: https://serppost.com; its sister API https://www.searchcans.com/docs/ (search, codes).
@@ -18,8 +18,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from itertools import islice
 from random import uniform
 from typing import Self
 
@@ -28,14 +27,16 @@ import stamina
 from async_lru import alru_cache
 from pydantic_core import from_json
 
+from app.errors import parse_retry_after
+
 from .base import SearchResult, WebAccountError, WebError, WebUnavailableError
 from .urls import check_url
 
 ATTEMPT_TIMEOUT, RETRY_TIMEOUT, MAX_RETRY_AFTER = 30.0, 60.0, 20.0  # seconds
 WAIT, JITTER = 0.25, 0.5
 RETRY = stamina.AsyncRetryingCaller(3, RETRY_TIMEOUT, wait_initial=WAIT, wait_jitter=JITTER)
-CACHE_TTL, MAX_SEARCHES, MAX_PAGES = 300.0, 1_000, 32
-MAX_BYTES = 5_000_000  # of an answer, and so of a cached page
+CACHE_TTL, MAX_SEARCHES = 300.0, 1_000
+MAX_BYTES = 5_000_000  # of an answer
 MAX_RESULTS, MAX_TITLE, MAX_URL, MAX_TEXT, MAX_WORDS = 20, 300, 2_000, 2_000, 200
 
 SUCCESS, NO_RESULTS = 0, 9999
@@ -43,12 +44,10 @@ ACCOUNT = {401, 402, 403}
 BUSY = {-1001, 1001, 1002, 1003, 1004, 1005, 1006, 1009, 1010}
 TRANSIENT = {408, 425, 429, *range(500, 600), *BUSY}
 ACCOUNT_WORDS = re.compile(
-    r"(?i)\b(credits?|balance|quota|billing|payment|recharge|usage limit|api.?keys?"
-    r"|(invalid|unknown|expired|bad) (key|token|authorization))\b|^unauthori[sz]ed\b"
+    r"(?i)\b(credits?|balance|quota|billing|payment|unauthori[sz]ed|(api|invalid).?(key|token))\b"
 )
 TRANSIENT_WORDS = re.compile(
-    r"(?i)\b(timed?.?out|too many|rate.?limit\w*|frequen\w+|lanes?|slots?|busy|overload\w*"
-    r"|unavailable|try again|temporar\w+|internal error)\b"
+    r"(?i)\b(timed?.?out|too many|rate.?limit|lanes?|slots?|busy|overload|unavailable|try again)"
 )
 
 
@@ -63,22 +62,18 @@ class SerppostClient:
         slot: Callable[[str], AbstractAsyncContextManager[object]],
         base_url: str = "https://serppost.com",
     ) -> None:
-        if not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ValueError("the SERPpost key must be printable ASCII without spaces")
         self._client, self._base_url = client, base_url.rstrip("/")
         self._key, self._slot = api_key, slot
         self._headers = httpx.Headers({"authorization": f"Bearer {api_key}"})  # repr hides it
         self._headers.update({"content-type": "application/json", "accept-encoding": "identity"})
         self._cached_search = alru_cache(MAX_SEARCHES, ttl=CACHE_TTL)(self._search)
-        self._cached_page = alru_cache(MAX_PAGES, ttl=CACHE_TTL)(self._page)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel the calls that are still in flight."""
+        """Cancel the searches that are still in flight."""
         await self._cached_search.cache_close()
-        await self._cached_page.cache_close()
 
     async def search(self, query: str, *, limit: int) -> Sequence[SearchResult]:
         """Return up to `limit` results, best first; to find none is no error."""
@@ -86,38 +81,35 @@ class SerppostClient:
 
     async def page(self, url: str) -> str:
         """Return a page as Markdown, never empty."""
-        return await self._cached_page(check_url(url))
+        body = {"s": check_url(url), "t": "url", "b": True, "w": 3000}
+        data = await RETRY(_backoff, self._attempt, "page", "/api/url", body)
+        page = data.get("markdown") if isinstance(data, dict) else data
+        if not isinstance(page, str) or not page.strip():
+            raise WebError("SERPpost found no text on the page")
+        return page
 
     async def _search(self, query: str) -> tuple[SearchResult, ...]:
         body = {"s": query, "t": "google", "p": 1}
         data = await RETRY(_backoff, self._attempt, "search", "/api/search", body)
         if not isinstance(data, list | None):
             raise WebError("SERPpost sent search results that are not a list")
-        items = (data or [])[:MAX_RESULTS]
-        results = (_result(item) for item in items if isinstance(item, dict))
-        return tuple(result for result in results if result is not None)
-
-    async def _page(self, url: str) -> str:
-        body = {"s": url, "t": "url", "b": True, "w": 3000}
-        data = await RETRY(_backoff, self._attempt, "page", "/api/url", body)
-        page = data.get("markdown") if isinstance(data, dict) else data
-        if not isinstance(page, str | None):
-            raise WebError("SERPpost sent a page that is not text")
-        if not page or page.isspace():
-            raise WebError("SERPpost found no text on the page")
-        return page
+        items = (item for item in data or [] if isinstance(item, dict))
+        return tuple(filter(None, map(_result, islice(items, MAX_RESULTS))))
 
     async def _attempt(self, kind: str, path: str, body: Mapping[str, object]) -> object:
         """Return the data of an answer, None if nothing was found; or raise a WebError."""
         async with self._slot(kind):
             response, content = await self._post(path, body)
-        answer = _parsed(content)
+        try:
+            answer = dict(from_json(content))
+        except (TypeError, ValueError):
+            answer = {}
         code = answer.get("code") if response.is_success else response.status_code
         if not isinstance(code, int):
             raise WebError("SERPpost sent an answer that is not JSON with a numeric code")
         if code not in {SUCCESS, NO_RESULTS}:
             words = _words(answer).replace(self._key, "…")
-            raise _error(code, words, _retry_after(response.headers.get("retry-after", "")))
+            raise _error(code, words, parse_retry_after(response.headers.get("retry-after", "")))
         return answer.get("data") if code == SUCCESS else None
 
     async def _post(self, path: str, body: Mapping[str, object]) -> tuple[httpx.Response, bytes]:
@@ -127,31 +119,25 @@ class SerppostClient:
             content=json.dumps(body),
             headers=self._headers,
             timeout=httpx.Timeout(None, connect=self._client.timeout.connect),
-            follow_redirects=False,
         )
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT), call as response:
                 return response, await _read(response)
-        except TimeoutError:
-            problem = f"did not answer within {ATTEMPT_TIMEOUT:g} s"
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] not in {"httpx", "aiohttp"}:
-                raise
-            problem = f"cannot be reached, or broke off ({type(error).__name__})"
+        except WebError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- transports have errors of their own
+            problem = f"did not answer within {ATTEMPT_TIMEOUT:g} s ({type(error).__name__})"
         # Raised out here: as its cause, the other error would hold the request and so the key.
-        raise WebUnavailableError(f"SERPpost {problem}")
+        raise WebUnavailableError(f"SERPpost cannot be reached, or {problem}")
 
 
 async def _read(response: httpx.Response) -> bytes:
-    """Return the body as it was sent: decompressed, a small one could fill the memory."""
-    if response.is_success and response.headers.get("content-encoding", "identity") != "identity":
-        raise WebError("SERPpost compressed its answer, which was not asked for")
-    body = bytearray()
-    async for piece in response.aiter_raw():
-        body += piece
-        if len(body) > MAX_BYTES:
+    content = bytearray()
+    async for piece in response.aiter_bytes():
+        content += piece
+        if len(content) > MAX_BYTES:
             raise WebError(f"SERPpost sent more than the {MAX_BYTES} bytes allowed")
-    return bytes(body)
+    return bytes(content)
 
 
 def _backoff(error: Exception) -> bool | float:
@@ -160,17 +146,6 @@ def _backoff(error: Exception) -> bool | float:
         return isinstance(error, WebUnavailableError)
     wait = error.retry_after + uniform(WAIT, WAIT + JITTER)  # noqa: S311 -- no secret
     return error.retry_after <= MAX_RETRY_AFTER and wait
-
-
-def _retry_after(header: str) -> float | None:
-    """Read seconds or an HTTP date, as seconds within a day; None if the header is neither."""
-    try:
-        if header.isdigit():
-            return min(float(header), 86_400.0)
-        wait = parsedate_to_datetime(header) - datetime.now(UTC)
-        return min(max(0.0, wait.total_seconds()), 86_400.0)
-    except (ValueError, OverflowError, TypeError):
-        return None
 
 
 def _error(code: int, words: str, retry_after: float | None) -> WebError:
@@ -184,22 +159,11 @@ def _error(code: int, words: str, retry_after: float | None) -> WebError:
     return WebError(f"SERPpost answered {code}: {words[:MAX_WORDS] or 'no reason given'}")
 
 
-def _parsed(content: bytes) -> dict[str, object]:
-    try:
-        answer = from_json(content)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _words(answer: object) -> str:
-    """Return the sentence in an error as one line, wherever it is; "" if there is none."""
-    if isinstance(answer, str):
-        return " ".join("".join(c if c.isprintable() else " " for c in answer).split())
-    if not isinstance(answer, dict):
-        return ""
-    found = (_words(answer.get(name)) for name in ("msg", "message", "error", "detail"))
-    return next(filter(None, found), "")
+def _words(answer: Mapping[str, object]) -> str:
+    """Return the reason in an error as one line; "" if there is none."""
+    reasons = map(answer.get, ("msg", "message", "error", "detail"))
+    reason = str(next(filter(None, reasons), ""))
+    return " ".join("".join(c if c.isprintable() else " " for c in reason).split())
 
 
 def _result(item: dict[str, object]) -> SearchResult | None:

@@ -32,7 +32,7 @@ from app.stores.pgvector import PgvectorStore  # optional: vector_store=pgvector
 from app.stores.qdrant import QdrantStore  # optional: vector_store=qdrant
 from app.stores.sqlite import SqliteStore  # optional: vector_store=sqlite
 from app.websearch.base import WebAccountError  # optional: ingestion_client
-from app.wiring.http import build_client
+from app.wiring.http import build_source_client
 from app.wiring.websearch import open_web  # optional: ingestion_client
 
 RETRY_FOREVER = (
@@ -184,7 +184,7 @@ async def open_documents_alone(settings: Settings) -> AsyncIterator[Documents]:
     """Open everything with an HTTP client of its own, for a process that does not serve."""
     async with AsyncExitStack() as stack:
         open_part = stack.enter_async_context
-        client = await open_part(build_client(settings))
+        client = await open_part(build_source_client(settings))
         pages = None
         web = await open_part(open_web(settings, client))  # optional: ingestion_client
         pages = web.pages  # optional: ingestion_client

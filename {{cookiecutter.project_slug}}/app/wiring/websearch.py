@@ -5,28 +5,25 @@ Another vendor is another class with the methods `search` and `page`.
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 import structlog
 
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.documents.pipeline import Pages  # optional: vector_store
-from app.retrieval.base import Found
+from app.retrieval.base import Found, Source
 from app.retrieval.prompt import beginning
 from app.settings import Settings
 from app.websearch.serppost import SerppostClient
 from app.websearch.urls import check_url  # optional: vector_store
 from app.wiring.redis_slots import slots_on_redis  # optional: redis_rate_limiter
 
-MAX_WAITING = 1000
-SLOT_TIMEOUT = {"search": 15.0, "page": 600.0}
-"""Seconds for which a call may wait for a slot."""
+MAX_WAITING, SLOT_TIMEOUT = 1000, 600.0
+"""Calls that may wait for a slot, and for how many seconds; a search waits only as long as its
+source may take."""
 MAX_QUESTION = 400
 """Characters of a question that are searched for: search engines read some dozen words."""
-
-Slots = Callable[[str], AbstractAsyncContextManager[object]]
-"""Holds a slot for a "search" or a "page" while its block runs; LimiterError if none comes free."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,37 +45,30 @@ class WebSource:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """The web as a source of answers, and of documents; nothing without SERPPOST_API_KEY."""
+    """The web as a source of answers, with its slots, and of documents."""
 
-    sources: list[WebSource]
-    pages: Pages | None  # optional: vector_store
+    slots: dict[Source, int] = field(default_factory=dict)
+    pages: Pages | None = None  # optional: vector_store
 
 
 @asynccontextmanager
 async def open_web(settings: Settings, client: httpx.AsyncClient) -> AsyncIterator[Web]:
-    """Open the vendor's client."""
+    """Open the vendor's client; without SERPPOST_API_KEY there is no web."""
     key = settings.serppost_api_key.get_secret_value()
     if not key:
         log.info("SERPPOST_API_KEY is not set: no web search, no documents from URLs")
-        yield Web(
-            sources=[],
-            pages=None,  # optional: vector_store
-        )
+        yield Web()
         return
     share = max(1, settings.serppost_request_slots // settings.workers)
-    limiter = ConcurrencyLimiter(share, max_queue=MAX_WAITING, queue_timeout=SLOT_TIMEOUT["page"])
-
-    def slot(kind: str) -> AbstractAsyncContextManager[object]:
-        # Each kind is a key of its own, so that fetching many pages never starves a search.
-        return limiter.slot(kind, timeout=SLOT_TIMEOUT[kind])
-
+    limiter = ConcurrencyLimiter(share, max_queue=MAX_WAITING, queue_timeout=SLOT_TIMEOUT)
     async with AsyncExitStack() as stack:
-        slots: Slots = slot
-        slots = await slots_on_redis(slots, settings, stack)  # optional: redis_rate_limiter
+        # Searches and pages are keys of their own, so that fetching pages never starves a search.
+        slot: Callable[[str], AbstractAsyncContextManager[object]] = limiter.slot
+        slot = await slots_on_redis(slot, settings, stack)  # optional: redis_rate_limiter
         url = settings.serppost_base_url
-        vendor = SerppostClient(client, api_key=key, base_url=url, slot=slots)
+        vendor = SerppostClient(client, api_key=key, base_url=url, slot=slot)
         await stack.enter_async_context(vendor)
         yield Web(
-            sources=[WebSource(vendor)],
+            slots={WebSource(vendor): share},
             pages=Pages(vendor.page, share, check_url),  # optional: vector_store
         )

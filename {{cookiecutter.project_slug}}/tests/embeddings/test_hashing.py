@@ -1,4 +1,4 @@
-"""Hashed vectors are near where texts are spelled alike, and are computed in turns, in threads."""
+"""Hashed vectors are near where texts are spelled alike, and are computed in threads."""
 
 import asyncio
 import hashlib
@@ -27,9 +27,9 @@ def test_every_text_has_a_vector_of_length_1(text: str) -> None:
 def test_vectors_stay_as_they_are() -> None:
     """Stored vectors compare with new ones: a change of them changes MODEL, and this test."""
     rounded = (1000 * embed_one("Go on, 限 go")).round().astype("<i2")
-    assert np.flatnonzero(rounded)[:3].tolist() == [12, 25, 43]
+    assert np.flatnonzero(rounded)[:3].tolist() == [1, 15, 98]
     digest = hashlib.sha256(rounded.tobytes()).hexdigest()[:8]
-    assert (MODEL, digest) == ("hashing-512-v1", "a75ea3ae")
+    assert (MODEL, digest) == ("hashing-512-v2", "c8d1b3f5")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_is_spelled_alike_is_near(text: str, near: str, far: str) -> None:
 
 
 async def test_a_question_does_not_wait_for_a_document() -> None:
-    """Callers alternate, a slice in a thread at a time; a cancelled one does no more."""
+    """Calls run side by side, each in the order of its texts."""
     embedder, texts = HashingEmbedder(), ["why?", "a zebra"] * SLICE
     assert np.array_equal(await embedder.embed(texts), [embed_one(text) for text in texts])
     document = asyncio.create_task(embedder.embed(texts * 20))

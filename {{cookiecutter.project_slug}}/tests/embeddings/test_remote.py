@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from app.embeddings.base import EmbeddingError
-from app.embeddings.remote import BATCH_ITEMS, RemoteEmbedder, batches
+from app.embeddings.remote import BATCH, RemoteEmbedder
 
-WRONG: list[Any] = [[], [0.0], [1e-9], [np.inf], [np.nan], [1e39], [10**400], [[1.0]], 1.0, None]
+WRONG: list[Any] = [[], [0.0], [np.inf], [np.nan], [10**400], [[1.0]], 1.0, None]
 WRONG += ["AAA=", "AACAPw==?", "AADAfw=="]  # too short, not base64, NaN
 
 
@@ -27,54 +27,36 @@ def answer(*vectors: object) -> dict[str, Any]:
 
 
 class FakeServer:
-    """Has the vector [2, n] for the text "n"; if not `free`, answers once told, by the text."""
+    """Has the vector [2, n] for the text "n"; waits before it answers while it is not `open`."""
 
-    def __init__(self, *, encode: Any = as_base64, free: bool = True) -> None:
+    def __init__(self, encode: Any = as_base64) -> None:
         self.bodies: list[dict[str, Any]] = []
-        self.answers: dict[str, asyncio.Future[None]] = {}
-        self._encode, self._free = encode, free
+        self.open = asyncio.Event()
+        self.open.set()
+        self._encode = encode
 
     async def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
         """Answer a request."""
         self.bodies.append(body)
-        for _ in range(9 - len(self.bodies)):  # so that the first comes last
-            await asyncio.sleep(0)
-        if not self._free:
-            await self.answers.setdefault(body["input"][0], asyncio.Future())
+        await self.open.wait()
         return answer(*[self._encode([2.0, float(text)]) for text in body["input"]])
 
 
 def numbers(batches: float) -> list[str]:
     """Return so many batches of texts that the server knows."""
-    return [str(n) for n in range(int(batches * BATCH_ITEMS))]
-
-
-async def settle() -> None:
-    """Let every task go as far as it can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+    return [str(n) for n in range(int(batches * BATCH))]
 
 
 @pytest.mark.parametrize("encode", [as_base64, list])
 async def test_each_text_has_its_own_vector(encode: Any) -> None:
     """Rows are in the order of the texts and of length 1; batches are full, and OpenAI's."""
-    server, texts = FakeServer(encode=encode), numbers(2.5)
+    server, texts = FakeServer(encode), numbers(2.5)
     embedder = RemoteEmbedder(server, model="m")
     got = await embedder.embed(texts)
-    np.testing.assert_allclose(got[:, 1] / got[:, 0], np.arange(160) / 2, rtol=1e-6)
+    np.testing.assert_allclose(got[:, 1] / got[:, 0], np.arange(80) / 2, rtol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, rtol=1e-6)
-    assert server.bodies[2] == {"model": "m", "input": texts[128:], "encoding_format": "base64"}
+    assert server.bodies[2] == {"model": "m", "input": texts[64:], "encoding_format": "base64"}
     assert (await embedder.embed([])).shape == (0, 2)
-    with pytest.raises(EmbeddingError, match="Text 1 of 3 is empty"):
-        await embedder.embed(["0", "", "2"])
-    assert len(server.bodies) == 3
-
-
-def test_batches_hold_all_texts_once() -> None:
-    """In order, and full within both limits, unless one text alone is over them."""
-    texts = ["a", "b", "c", "de" * 3, "限" * 9, "f"]
-    assert list(batches(texts, 2, 3)) == [["a", "b"], ["c"], ["de" * 3], ["限" * 9], ["f"]]
-    assert list(batches(texts, 9, 5)) == [["a", "b", "c"], ["de" * 3], ["限" * 9], ["f"]]
 
 
 @pytest.mark.parametrize(
@@ -106,30 +88,20 @@ async def test_the_dimension_stays_as_it_is() -> None:
         assert abs((await embedder.embed(["text"])).item()) == 1.0
 
 
-async def test_the_first_failure_is_raised_as_it_is() -> None:
-    """Not in a group; the other requests are cancelled, no more are sent."""
-    server = FakeServer(free=False)
-    task = asyncio.create_task(RemoteEmbedder(server, model="m", concurrency=3).embed(numbers(8)))
-    await settle()
-    server.answers["64"].set_exception(OSError("the server is gone"))
-    with pytest.raises(OSError, match="the server is gone"):
-        await task
-    assert [future.cancelled() for future in server.answers.values()] == [True, False, True]
-
-
 async def test_a_question_does_not_wait_for_a_document() -> None:
-    """All callers share the slots, in turns; a cancelled call gives its slots back."""
-    server = FakeServer(free=False)
+    """Callers share the slots batch by batch; an error reaches its caller, who holds none then."""
+    server = FakeServer()
+    server.open.clear()
     embedder = RemoteEmbedder(server, model="m", concurrency=1)
-    document, question, last = (
-        asyncio.create_task(embedder.embed(texts)) for texts in (numbers(5), ["999"], ["777"])
+    document, question, bad, last = (
+        asyncio.create_task(embedder.embed(texts))
+        for texts in (numbers(5), ["999"], ["no number"], ["777"])
     )
-    await settle()
-    for text in ("0", "999"):
-        assert list(server.answers)[-1] == text
-        server.answers[text].set_result(None)
-        await settle()
+    await asyncio.sleep(0)
+    server.open.set()
     assert len(await question) == 1
     document.cancel()
-    server.answers["777"].set_result(None)
+    with pytest.raises(ValueError, match="no number"):
+        await bad
     assert len(await last) == 1
+    assert [len(body["input"]) for body in server.bodies] == [BATCH, 1, 1, 1]

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.llm.retry_after import LONGEST, retry_after_seconds
+from app.errors import LONGEST_WAIT
+from app.llm.retry_after import retry_after_seconds
 
 NOW = 1_445_412_470.0  # Wed, 21 Oct 2015 07:27:50 GMT
 
@@ -44,7 +45,7 @@ def test_reads_retry_after(headers: dict[str, str], seconds: float | None) -> No
 )
 def test_no_wait_is_longer_than_a_day(headers: dict[str, str]) -> None:
     """Whoever is told more than a day, however it is told, waits a day."""
-    assert retry_after_seconds(headers, now=NOW) == LONGEST == 86400
+    assert retry_after_seconds(headers, now=NOW) == LONGEST_WAIT == 86400
     assert retry_after_seconds({"retry-after-ms": "86399000"}, now=NOW) == 86399
 
 
@@ -104,4 +105,4 @@ def test_only_used_up_budgets_count_and_the_last_to_reset_decides() -> None:
 def test_no_value_breaks_the_reader(value: str) -> None:
     """Whatever a provider sends, the answer is None or from 0 seconds to a day."""
     seconds = retry_after_seconds({"retry-after": value}, now=NOW)
-    assert seconds is None or 0 <= seconds <= LONGEST
+    assert seconds is None or 0 <= seconds <= LONGEST_WAIT

@@ -50,34 +50,35 @@ async def found(store: PassageStore, question: str = "?", limit: int = 100) -> l
 
 
 async def test_nearest_first(store: PassageStore) -> None:
-    """Where words do not count the order is that of the vectors, of no more than `limit`."""
+    """Where words do not count the order is that of the vectors, of no more than `limit`.
+
+    A vector of another dimension finds nothing or is refused; the store goes on.
+    """
+    assert [await found(store), await store.count(), await store.count("d")] == [[], 0, 0]
     parts = [Passage(f"text {n}", vector(1, n)) for n in (3, 0, 4, 1, 2)]
     await put(store, "d", parts)
     for limit in (1, 3, 5, 1000):
         assert await found(store, limit=limit) == [f"text {n}" for n in range(5)][:limit]
+    other = vector(1, dimension=3)
+    for _ in range(2):
+        with suppress(StoreUnavailableError):
+            assert {hit.text for hit in await store.search("?", other, limit=5)} <= {"three"}
+        with suppress(StoreUnavailableError):
+            await put(store, "e", passages("three", at=other))
+        assert await found(store, limit=1) == ["text 0"]
 
 
 async def test_replace_and_delete(store: PassageStore) -> None:
     """A document has the passages of its last `replace` and no others, until it is deleted."""
-    await put(store, "other", passages("zebra"))
-    for texts in (["a", "zebra"], ["b", "c", "d"], ["e"], ["e"], [], ["f"]):
+    await put(store, "other", passages("zebra", at=vector(1, 1)))
+    for texts in (["a", "zebra"], ["b", "c", "d"], ["e"], ["e"], [], [f"n{n}" for n in range(500)]):
         await put(store, "d", passages(*texts))
-        assert sorted(await found(store, "zebra")) == sorted([*texts, "zebra"])
+        assert sorted(await found(store, "zebra", 1000)) == sorted([*texts, "zebra"])
         assert [await store.count("d"), await store.count()] == [len(texts), len(texts) + 1]
     for _ in range(2):
         await store.delete("d")
         assert await found(store, "f") == ["zebra"]
         assert [await store.count("d"), await store.count()] == [0, 1]
-
-
-async def test_a_thousand_passages(store: PassageStore) -> None:
-    """In an empty store nothing is found; what was replaced in a large one takes no place."""
-    assert [await found(store), await store.count(), await store.count("d")] == [[], 0, 0]
-    await store.delete("d")
-    await put(store, "far", passages(*"abcdefgh", at=vector(1, 1)))
-    for size in (1000, 500, 1):
-        await put(store, "d", passages(*[f"number {n}" for n in range(size)]))
-        assert [await store.count("d"), len(await found(store))] == [size, min(100, size + 8)]
 
 
 @pytest.mark.parametrize(
@@ -107,24 +108,17 @@ async def test_rare_words_first(store: PassageStore, engine: Any) -> None:
     if not engine.STEMS:
         pytest.skip("in this store the words of most passages count too")
     near = {"none": 0.1, "alpha beta": 0.2, "rare": 0.3, "alpha": 0.4, "last": 0.5}
-    parts = [Passage(f"{text} usual", vector(1, near[text])) for text in sorted(near)]
+    parts = [Passage(f"{text} usual", vector(1, at)) for text, at in sorted(near.items())]
     await put(store, "d", parts + passages(*["usual"] * 10, at=FAR))
     texts = await found(store, "alpha, beta, usual or rare?", limit=4)
     assert texts == ["alpha beta usual", "rare usual", "alpha usual", "none usual"]
 
 
 QUESTIONS = [
-    "",
-    " \t\n",
-    '""',
-    "'; DROP TABLE passages; --",
-    "\\",
-    "^a* -b",
-    "a AND NOT",
-    "_ ² ½ ª",
-]
-QUESTIONS += ["NEAR(a b, 3)", "{text title}: a", "a:* <-> ! & |", "%_% %s {} $1", "\0\ud800", "😀"]
-QUESTIONS += ["word " * 5000, "w" * 50_000, " ".join(f"w{n}" for n in range(5000))]
+    "", " \t\n", '""', "'; DROP TABLE passages; --", "\\", "^a* -b", "a AND NOT", "_ ² ½ ª",
+    "NEAR(a b, 3)", "{text title}: a", "a:* <-> ! & |", "%_% %s {} $1", "\0\ud800", "😀",
+    "word " * 5000, "w" * 50_000, " ".join(f"w{n}" for n in range(5000)),
+]  # fmt: skip
 
 
 async def test_any_question_is_harmless(store: PassageStore) -> None:
@@ -132,8 +126,8 @@ async def test_any_question_is_harmless(store: PassageStore) -> None:
     await put(store, "d", passages("a b text word"))
     for question in QUESTIONS:
         assert await found(store, question) == ["a b text word"], question[:20]
-        assert len("".join(question_words(question))) <= 10_000
-        assert len(question_words(question)) <= 32
+        terms = question_words(question)
+        assert (len("".join(terms)) <= 10_000, len(terms) <= 32) == (True, True)
 
 
 async def test_text_comes_back_as_it_was(store: PassageStore) -> None:
@@ -146,39 +140,23 @@ async def test_text_comes_back_as_it_was(store: PassageStore) -> None:
     texts += ["x" * 200_000, " ".join(f"w{n}x" for n in range(200_000))]
     for text in texts:
         kept = text.replace("\0\ud800", "\ufffd\ufffd")
-        await store.replace(Source("d" + text[:9], text, text), passages(text))
-        assert await store.search("?", NEAR, limit=2) == [Hit("d" + kept[:9], kept, kept, kept)]
-        assert await store.count("d" + text[:9]) == 1
-        await store.delete("d" + text[:9])
+        await store.replace(Source("d", text, text), passages(text))
+        assert await store.search("?", NEAR, limit=2) == [Hit("d", kept, kept, kept)]
     await store.replace(Source("d", "\ud83d\ude00", None), passages("text"))
     assert await store.search("?", NEAR, limit=2) == [Hit("d", "text", "\U0001f600", None)]
-
-
-async def test_another_dimension(store: PassageStore) -> None:
-    """A vector of another dimension finds nothing or is refused; the store goes on."""
-    await put(store, "d", passages("text"))
-    other = vector(1, dimension=3)
-    for _ in range(2):
-        with suppress(StoreUnavailableError):
-            assert {hit.text for hit in await store.search("?", other, limit=5)} <= {"three"}
-        with suppress(StoreUnavailableError):
-            await put(store, "e", passages("three", at=other))
-        assert await found(store) == ["text"]
 
 
 async def test_many_at_once(open_store: OpenStore) -> None:
     """Processes that first use a new database at the same time neither fail nor lose anything."""
 
-    async def fill(store: PassageStore, name: str) -> None:
-        async with store:
+    async def fill(name: str) -> None:
+        async with open_store() as store:
             for number in range(5):
                 await put(store, f"{name}{number}", passages(f"{name}{number}"))
                 await found(store)
 
-    async with asyncio.timeout(LONG), asyncio.TaskGroup() as tasks:
-        for name in "abcdef":
-            tasks.create_task(fill(open_store(), name))
-    async with open_store() as store:
+    async with asyncio.timeout(LONG), open_store() as store:
+        await asyncio.gather(*map(fill, "abcdef"))
         assert sorted(await found(store)) == [f"{name}{n}" for name in "abcdef" for n in range(5)]
 
 

@@ -1,6 +1,9 @@
 """SERPpost as the service uses it: a source of answers, and what fetches pages."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 
@@ -18,30 +21,36 @@ async def vendor() -> AsyncIterator[FakeVendor]:
         yield running
 
 
-@pytest.fixture
-async def service(vendor: FakeVendor) -> AsyncIterator[RunningService]:
+def at_vendor(vendor: FakeVendor, **settings: Any) -> AbstractAsyncContextManager[RunningService]:
     """Run a service with an account there."""
-    async with serve(serppost_api_key=KEY, serppost_base_url=vendor.base_url) as service:
-        yield service
+    return serve(serppost_api_key=KEY, serppost_base_url=vendor.base_url, **settings)
 
 
-async def test_web_is_a_source(vendor: FakeVendor, service: RunningService) -> None:
-    """With a key, the results of a web search are among the sources."""
+async def test_web_is_a_source(vendor: FakeVendor) -> None:
+    """With a key, the results of a web search are among the sources; if it fails, it is named."""
     vendor.script = success([RESULT])
     question = {"role": "user", "content": "Has a zebra stripes?"}
-    events = await service.chat(messages=[question], retrieve=True)
+    async with at_vendor(vendor) as service:
+        events = await service.chat(messages=[question], retrieve=True)
+        vendor.script = Script(status=401, body=b'{"msg": "bad key"}')
+        failed = await service.chat(retrieve=True)
     web = [source for source in events[0].data["sources"] if source["source"] == "web"]
     snippet = {"snippet": "A zebra has stripes.", "source": "web"}
     assert web == [{"title": "Zebras", "url": "https://example.org/", **snippet}]
     assert vendor.requests[0].json["s"] == "Has a zebra stripes?"
+    assert {"source": "web", "reason": "failed"} in failed[0].data["degraded"]
+    assert failed[-1].name == "done"
 
 
-async def test_vendor_that_fails_is_degraded(vendor: FakeVendor, service: RunningService) -> None:
-    """An answer goes on without the web."""
-    vendor.script = Script(status=401, body=b'{"msg": "bad key"}')
-    events = await service.chat(retrieve=True)
-    assert {"source": "web", "reason": "failed"} in events[0].data["degraded"]
-    assert events[-1].name == "done"
+async def test_more_questions_than_slots(vendor: FakeVendor) -> None:
+    """Questions that wait for one of the account's slots do not lose the web as late."""
+    vendor.script = success([RESULT], before_headers=0.3)
+    async with at_vendor(vendor, serppost_request_slots=1, retrieval_timeout=1) as service:
+        questions = [[{"role": "user", "content": f"zebra {n}"}] for n in range(5)]
+        asking = (service.chat(messages=messages, retrieve=True) for messages in questions)
+        answers = await asyncio.gather(*asking)
+    assert "web" not in str([answer[0].data["degraded"] for answer in answers])
+    assert vendor.counts.peak == 1
 
 
 async def test_starts_without_a_key(capsys: pytest.CaptureFixture[str]) -> None:
