@@ -82,10 +82,12 @@ class Metrics:
     @asynccontextmanager
     async def refreshing(self) -> AsyncIterator[None]:
         """Publish the limiter's numbers to the other workers while the context is open."""
-        async with asyncio.TaskGroup() as tasks:
-            refreshing = tasks.create_task(self._refresh())
+        refreshing = asyncio.create_task(self._refresh())  # a group would wrap the block's errors
+        try:
             yield
+        finally:
             refreshing.cancel()
+            await asyncio.wait([refreshing])
 
     async def _refresh(self) -> None:
         while _directory():
