@@ -21,7 +21,7 @@ from app.concurrency.adaptive import AdaptiveCeiling
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.drain import Drain
 from app.limits import RateLimits, limits_in_process
-from app.llm.protocol import Provider
+from app.llm.base import Provider
 from app.providers import build_provider
 from app.settings import Settings
 from app.shared_limits import limits_on_redis  # optional: redis_rate_limiter

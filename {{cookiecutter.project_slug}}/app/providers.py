@@ -6,13 +6,13 @@ import httpx
 
 from app.limits import RateLimits
 from app.llm.anthropic import AnthropicProvider
+from app.llm.base import JSONObject, Provider
 from app.llm.deadlines import DeadlineProvider
 from app.llm.echo import EchoProvider
-from app.llm.failover import FailoverProvider
 from app.llm.feedback import Ceiling, FeedbackProvider, SharedCeiling
-from app.llm.http import OnHeaders
 from app.llm.openai import OpenAIProvider
-from app.llm.protocol import JSONObject, Provider
+from app.llm.router import Router
+from app.llm.transport import OnHeaders
 from app.retrieval.prompt import quoted
 from app.settings import OPENAI_URL, ProviderName, Settings
 
@@ -39,7 +39,7 @@ def build_provider(
     ]
     if settings.llm_adaptive:
         providers = _heard(providers, ceiling)
-    return FailoverProvider(providers, models=settings.models)
+    return Router(providers, models=settings.models)
 
 
 def _heard(providers: Sequence[Provider], ceiling: Ceiling) -> list[Provider]:

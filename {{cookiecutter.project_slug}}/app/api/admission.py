@@ -20,7 +20,7 @@ from app.clients import Client
 from app.concurrency.limiter import Turn
 from app.lifespan import Services
 from app.limits import TIER
-from app.llm.protocol import ChunkStream, JSONObject, usage_of
+from app.llm.base import ChunkStream, JSONObject, usage_of
 from app.ratelimit.estimate import estimate_embeddings, estimate_text, estimate_tokens
 from app.ratelimit.header_fields import rate_limit_fields
 from app.retrieval.base import Retrieved

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.admission import Admission, AdmissionDep
 from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
 from app.api.responses import EventStream, stream_response
-from app.llm.protocol import JSONObject
+from app.llm.base import JSONObject
 from app.retrieval.prompt import cite, question_of
 from app.streaming import chat_events
 

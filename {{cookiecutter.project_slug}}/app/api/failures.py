@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from app.concurrency.limiter import LimiterError
 from app.drain import DrainingError
 from app.errors import InvalidRequestError, ServiceError, UnauthorizedError
-from app.llm import protocol as llm
+from app.llm import base as llm
 from app.ratelimit.header_fields import rate_limit_fields
 from app.ratelimit.protocol import CostAboveLimit, RateLimited, RateLimitError
 from app.streaming.describe import DOMAIN_ERRORS, describe, log_fields

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from app.llm.protocol import (
+from app.llm.base import (
     Chunk,
     JSONObject,
     ProviderAuthenticationError,

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from app.api.admission import Admission, AdmissionDep
 from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
 from app.api.responses import plain_response, stream_response
-from app.llm.protocol import Chunk, JSONObject
+from app.llm.base import Chunk, JSONObject
 from app.streaming import openai_events
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=GuardedRoute)

@@ -3,8 +3,8 @@
 Requests and answers are translated from and to OpenAI's format (`anthropic_request.py`,
 `anthropic_answer.py`); this adapter finds the end mark and the errors.
 
-Needs: `anthropic_request.py`, `anthropic_answer.py` and `http.py` with what they need, `sse.py`
-and `protocol.py` beside it.
+Needs: `anthropic_request.py`, `anthropic_answer.py`, `transport.py` with what they need, `sse.py`
+and `base.py` beside it.
 Source: https://platform.claude.com/docs/en/api/messages
 """
 
@@ -17,8 +17,7 @@ import httpx
 
 from .anthropic_answer import ChunkTranslator, completion
 from .anthropic_request import messages_request
-from .http import OnHeaders, ProviderEndpoint, read_to_end
-from .protocol import (
+from .base import (
     BrokenStreamError,
     Chunk,
     ChunkStream,
@@ -31,6 +30,7 @@ from .protocol import (
     ProviderUnavailableError,
 )
 from .sse import ServerSentEvent
+from .transport import OnHeaders, ProviderEndpoint, read_to_end
 
 # The later 2026-10-21 refuses `temperature` and `top_p` for older models too, and adds nothing.
 API_VERSION = "2023-06-01"

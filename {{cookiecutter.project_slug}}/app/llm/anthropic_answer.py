@@ -5,7 +5,7 @@ Text becomes content, client tools become tool calls, thinking becomes
 becomes a refusal. Everything else, also events and blocks that do not exist yet, is
 passed over, as Anthropic's versioning policy asks.
 
-Needs: pydantic-core (its JSON writer), `protocol.py` beside it.
+Needs: pydantic-core (its JSON writer), `base.py` beside it.
 Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from pydantic_core import to_json
 
-from .protocol import Chunk, JSONObject, are_counts
+from .base import Chunk, JSONObject, are_counts
 
 FINISH_REASONS = {
     "end_turn": "stop",

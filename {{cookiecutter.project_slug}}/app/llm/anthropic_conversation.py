@@ -7,7 +7,7 @@ since only its newer models take them in the middle. What has no counterpart is 
 never left out. Fields that are not OpenAI's (`cache_control`, `is_error` …) stay on the
 parts and tool results that carry them.
 
-Needs: pydantic-core (its JSON parser), `protocol.py` beside it.
+Needs: pydantic-core (its JSON parser), `base.py` beside it.
 Source: https://platform.claude.com/docs/en/api/messages
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from .protocol import JSONObject, ProviderRejectedError
+from .base import JSONObject, ProviderRejectedError
 
 TURN_OF_ROLE = {"user": "user", "assistant": "assistant", "tool": "user"}
 OPENAI_PART_FIELDS = frozenset({"type", "text", "refusal", "image_url", "prompt_cache_breakpoint"})

@@ -7,14 +7,14 @@ Whether a model takes a field is left to Anthropic, whose error names it. The ex
 are `temperature` and `top_p`: Claude answers 400 to them since Opus 4.7, and what has
 no effect there must not fail a request that only fell back to it.
 
-Needs: `anthropic_conversation.py` and `protocol.py` beside it.
+Needs: `anthropic_conversation.py` and `base.py` beside it.
 Source: https://platform.claude.com/docs/en/api/messages
 """
 
 import re
 
 from .anthropic_conversation import conversation, extras
-from .protocol import JSONObject, ProviderRejectedError
+from .base import JSONObject, ProviderRejectedError
 
 TRANSLATED = frozenset(
     {

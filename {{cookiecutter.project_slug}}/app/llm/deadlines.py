@@ -3,7 +3,7 @@
 A provider that is silent must not hold a slot for ever. No timeout scope is open while the
 consumer has the chunks. Connecting is the HTTP client's deadline.
 
-Needs: `paced.py`, `interruptible.py` and `protocol.py` beside it.
+Needs: `paced.py`, `interruptible.py` and `base.py` beside it.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from .base import Chunk, ChunkStream, JSONObject, Provider, ProviderTimeoutError
 from .paced import PacedStream
-from .protocol import Chunk, ChunkStream, JSONObject, Provider, ProviderTimeoutError
 
 
 @dataclass(frozen=True, slots=True)

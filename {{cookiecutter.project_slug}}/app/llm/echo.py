@@ -4,7 +4,7 @@ In-process, deterministic, without a key or a network: what a newcomer meets
 first, and what tests and load tests talk to. One token is one word with the
 space before it.
 
-Needs: `protocol.py` beside it.
+Needs: `base.py` beside it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from contextlib import aclosing, asynccontextmanager
 from hashlib import blake2b
 from itertools import cycle, islice
 
-from .protocol import Chunk, ChunkStream, JSONObject, ProviderRejectedError
+from .base import Chunk, ChunkStream, JSONObject, ProviderRejectedError
 
 MAX_TEXT = 100_000
 """Characters of a message that are read, and of the inputs of an embeddings request: some

@@ -3,7 +3,7 @@
 What counts as too many is the provider's 429, 503 and 529, and a first token that does not come
 in time. A client that left, a request that was bad and a stream that broke say nothing about load.
 
-Needs: `protocol.py` beside it.
+Needs: `base.py` beside it.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from .protocol import (
+from .base import (
     ChunkStream,
     JSONObject,
     Provider,
@@ -41,7 +41,7 @@ class SharedCeiling:
 
     The limit falls only when the last of the list is overloaded, as nobody is left then who could
     answer, and rises with whatever any of them serves: lowered for an earlier one, it would keep
-    calls from the next. Advice to wait pauses nothing here: `failover.py` leaves each alone.
+    calls from the next. Advice to wait pauses nothing here: `router.py` leaves each alone.
     """
 
     ceiling: Ceiling

@@ -3,7 +3,7 @@
 Requests and answers pass through with all their fields; this adapter finds the
 end mark, the usage and errors that arrive in mid-stream.
 
-Needs: `http.py` with what it needs, `sse.py` and `protocol.py` beside it.
+Needs: `transport.py` with what it needs, `sse.py` and `base.py` beside it.
 Source: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
@@ -14,8 +14,7 @@ from typing import Any
 
 import httpx
 
-from .http import STATUS_ERRORS, OnHeaders, ProviderEndpoint, read_to_end
-from .protocol import (
+from .base import (
     BrokenStreamError,
     Chunk,
     ChunkStream,
@@ -28,6 +27,7 @@ from .protocol import (
     ProviderUnavailableError,
 )
 from .sse import ServerSentEvent
+from .transport import STATUS_ERRORS, OnHeaders, ProviderEndpoint, read_to_end
 
 END_MARK = b"[DONE]"
 

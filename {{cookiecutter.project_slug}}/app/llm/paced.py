@@ -1,6 +1,6 @@
 """The rest of an answer, under its idle and total deadlines, at the price of one timer.
 
-Needs: `interruptible.py` and `protocol.py` beside it.
+Needs: `interruptible.py` and `base.py` beside it.
 """
 
 import asyncio
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from .base import Chunk, ChunkStream
 from .interruptible import Interruptible
-from .protocol import Chunk, ChunkStream
 
 
 class PacedStream:

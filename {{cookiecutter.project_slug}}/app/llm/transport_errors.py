@@ -4,7 +4,7 @@ They are told apart by what a caller can do: nobody was reached (try again, or a
 answered in time, or an answer broke off. Messages name the provider only: addresses
 and headers, and so the key, stay out of them.
 
-Needs: httpx, and `protocol.py` beside it. Knows what httpx-aiohttp 0.2 gets wrong.
+Needs: httpx, and `base.py` beside it. Knows what httpx-aiohttp 0.2 gets wrong.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from .protocol import (
+from .base import (
     BrokenStreamError,
     ProviderError,
     ProviderTimeoutError,

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from app.llm.protocol import Usage
+from app.llm.base import Usage
 from app.retrieval.base import Retrieved
 from app.streaming.describe import describe
 

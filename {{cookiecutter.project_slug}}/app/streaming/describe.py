@@ -3,7 +3,7 @@
     LimiterError              app.concurrency: no slot
     ├── QueueFull
     └── QueueTimeout
-    ProviderError             app.llm: the provider failed; its tree is in app.llm.protocol
+    ProviderError             app.llm: the provider failed; its tree is in app.llm.base
     RateLimitError            app.ratelimit: over a budget
     ├── RateLimited
     └── CostAboveLimit
@@ -18,7 +18,7 @@ from typing import Any
 from app.concurrency.limiter import LimiterError
 from app.drain import DrainingError
 from app.errors import ServiceError
-from app.llm.protocol import (
+from app.llm.base import (
     ProviderError,
     ProviderOverloadedError,
     ProviderRateLimitedError,

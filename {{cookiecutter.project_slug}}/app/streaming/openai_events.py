@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from app.llm.protocol import Chunk
+from app.llm.base import Chunk
 from app.streaming.describe import describe
 
 DONE = b"data: [DONE]\n\n"

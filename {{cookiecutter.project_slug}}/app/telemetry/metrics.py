@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from app.concurrency.limiter import ConcurrencyLimiter
-from app.llm.protocol import Usage
+from app.llm.base import Usage
 
 SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 OUTCOMES = ("granted", "released", "refused", "timed_out", "abandoned")

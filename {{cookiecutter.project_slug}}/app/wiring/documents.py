@@ -22,10 +22,10 @@ from app.documents.taskiq import taskiq_publisher  # optional: job_queue=taskiq
 from app.embeddings.base import Embedder
 from app.embeddings.hashing import HashingEmbedder
 from app.embeddings.remote import RemoteEmbedder
+from app.llm.base import ProviderAuthenticationError
 from app.llm.deadlines import DeadlineProvider
-from app.llm.failover import FailoverProvider
 from app.llm.openai import OpenAIProvider
-from app.llm.protocol import ProviderAuthenticationError
+from app.llm.router import Router
 from app.settings import Settings
 from app.stores.base import PassageStore, StoreUnavailableError
 from app.stores.pgvector import PgvectorStore  # optional: vector_store=pgvector
@@ -100,7 +100,7 @@ def build_embedder(settings: Settings, client: httpx.AsyncClient) -> Embedder:
         base_url=settings.openai_base_url,
         api_key=settings.openai_api_key.get_secret_value(),
     )
-    retrying = FailoverProvider([DeadlineProvider(server, settings.deadlines)], models={})
+    retrying = Router([DeadlineProvider(server, settings.deadlines)], models={})
     return RemoteEmbedder(
         retrying.embed,
         model=settings.embedding_model,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from app.llm.base import Chunk, ChunkStream, JSONObject
 from app.llm.echo import EchoProvider
-from app.llm.protocol import Chunk, ChunkStream, JSONObject
 from tests.api.unread import FLOOD, unread
 from tests.service import (
     COMPLETION,

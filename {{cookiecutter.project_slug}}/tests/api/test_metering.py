@@ -6,7 +6,7 @@ import pytest
 
 from app.api.metering import Meter
 from app.concurrency.limiter import ConcurrencyLimiter
-from app.llm.protocol import Usage
+from app.llm.base import Usage
 from app.ratelimit.memory import MemoryRateLimiter
 from app.ratelimit.protocol import Budget
 from app.telemetry.metrics import Metrics

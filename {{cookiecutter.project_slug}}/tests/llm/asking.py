@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
-from app.llm.protocol import Chunk, ChunkStream, JSONObject, Provider, ProviderError
+from app.llm.base import Chunk, ChunkStream, JSONObject, Provider, ProviderError
 
 KEY = "sk-very-secret-of-the-service"
 QUESTION: JSONObject = {"model": "gpt-fake", "messages": [{"role": "user", "content": "Hi?"}]}

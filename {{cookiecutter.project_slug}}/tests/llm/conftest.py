@@ -13,7 +13,7 @@ from tests.upstream import FakeUpstream
 
 from .asking import KEY
 
-IN_VIRTUAL_TIME = {"test_deadlines", "test_echo", "test_failover"}
+IN_VIRTUAL_TIME = {"test_deadlines", "test_echo", "test_router"}
 
 
 def pytest_asyncio_loop_factories(

@@ -14,7 +14,7 @@ from openai.types.chat import (
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from app.llm.protocol import Chunk, JSONObject
+from app.llm.base import Chunk, JSONObject
 
 MESSAGES_REQUEST: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
 NOT_IN_THE_SDK = {"temperature", "top_p", "stream"}

@@ -10,7 +10,7 @@ from anthropic import AsyncAnthropic
 from anthropic.types import TextBlock, ToolUseBlock
 
 from app.llm.anthropic import AnthropicProvider
-from app.llm.protocol import ProviderRejectedError, Usage, usage_of
+from app.llm.base import ProviderRejectedError, Usage, usage_of
 from tests.upstream import Action, FakeUpstream, Script, ToolCall, sse
 
 from .asking import KEY, QUESTION, ask, text_of

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.llm.anthropic_answer import COUNTS, ChunkTranslator, completion
-from app.llm.protocol import Chunk, JSONObject, Usage, usage_of
+from app.llm.base import Chunk, JSONObject, Usage, usage_of
 
 from .judges import accumulated, calls_of, parsed
 

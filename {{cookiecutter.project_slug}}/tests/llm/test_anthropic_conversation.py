@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.llm.anthropic_conversation import conversation
-from app.llm.protocol import JSONObject, ProviderRejectedError
+from app.llm.base import JSONObject, ProviderRejectedError
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from app.llm.anthropic import AnthropicProvider
-from app.llm.protocol import (
+from app.llm.base import (
     BrokenStreamError,
     ProviderAuthenticationError,
     ProviderError,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from app.llm.anthropic_request import DROPPED, REFUSED, TRANSLATED, messages_request
-from app.llm.protocol import JSONObject, ProviderRejectedError
+from app.llm.base import JSONObject, ProviderRejectedError
 
 from .judges import assert_anthropic_accepts
 

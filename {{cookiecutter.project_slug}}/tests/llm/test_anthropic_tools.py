@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.llm.anthropic_request import messages_request
-from app.llm.protocol import JSONObject, ProviderRejectedError
+from app.llm.base import JSONObject, ProviderRejectedError
 
 QUESTION: JSONObject = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -33,7 +33,7 @@ print(asyncio.run(answer(EchoProvider(first_token_delay=0, token_interval=0))))
 SCRIPTED = f"""
 {ASK}
 from contextlib import asynccontextmanager
-from theirs.protocol import Chunk, ProviderOverloadedError
+from theirs.base import Chunk, ProviderOverloadedError
 
 class Provider:
     def __init__(self, name, *failures):
@@ -58,10 +58,10 @@ print(asyncio.run(answer(DeadlineProvider(Provider("one"), Deadlines(9, 9, 9))))
 
 FAILOVER = f"""
 {SCRIPTED}
-from theirs.failover import FailoverProvider, Retry
+from theirs.router import Router, Retry
 
 busy = Provider("one", ProviderOverloadedError("busy"))
-both = FailoverProvider(
+both = Router(
     [busy, Provider("two")], models={{"one": "a", "two": "b"}}, retry=Retry(attempts=1)
 )
 print(asyncio.run(answer(both)))
@@ -122,7 +122,7 @@ ANTHROPIC = b"".join(
         ("sse", SSE, "message b'one'"),
         ("echo", ECHO, "Hello you"),
         ("deadlines", DEADLINES, "one"),
-        ("failover", FAILOVER, "two"),
+        ("router", FAILOVER, "two"),
         ("feedback", FEEDBACK, "overloaded 7\nserved\none"),
     ],
 )
@@ -145,7 +145,7 @@ def test_adapter_works_copied(tmp_path: Path, module: str, adapter: str, body: b
 def test_no_file_too_many() -> None:
     """Whoever wants one module need not take the rest of the folder."""
     assert needs(PACKAGE, "sse") == {"sse"}
-    assert needs(PACKAGE, "failover") == {"failover", "protocol"}
-    assert needs(PACKAGE, "feedback") == {"feedback", "protocol"}
-    assert needs(PACKAGE, "deadlines") == {"deadlines", "paced", "interruptible", "protocol"}
+    assert needs(PACKAGE, "router") == {"router", "base"}
+    assert needs(PACKAGE, "feedback") == {"feedback", "base"}
+    assert needs(PACKAGE, "deadlines") == {"deadlines", "paced", "interruptible", "base"}
     assert not any("anthropic" in name for name in needs(PACKAGE, "openai"))

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from app.llm.base import BrokenStreamError, JSONObject, ProviderTimeoutError
 from app.llm.deadlines import DeadlineProvider, Deadlines
-from app.llm.protocol import BrokenStreamError, JSONObject, ProviderTimeoutError
 
 from .asking import (
     FINISH,

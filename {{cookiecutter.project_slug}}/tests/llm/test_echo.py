@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.llm.base import JSONObject, ProviderRejectedError, Usage, usage_of
 from app.llm.echo import EMBEDDING_DIMENSIONS, MAX_INPUTS, MAX_TEXT, EchoProvider
-from app.llm.protocol import JSONObject, ProviderRejectedError, Usage, usage_of
 
 from .asking import ask, text_of
 

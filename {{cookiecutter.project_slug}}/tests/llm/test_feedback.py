@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.llm.deadlines import DeadlineProvider, Deadlines
-from app.llm.feedback import FeedbackProvider, SharedCeiling
-from app.llm.protocol import (
+from app.llm.base import (
     BrokenStreamError,
     Provider,
     ProviderAuthenticationError,
@@ -20,6 +18,8 @@ from app.llm.protocol import (
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
+from app.llm.deadlines import DeadlineProvider, Deadlines
+from app.llm.feedback import FeedbackProvider, SharedCeiling
 from tests.service import QUESTION as ASKED
 from tests.service import RunningService, at_upstream, eventually, serve
 from tests.upstream import Action, FakeUpstream, Script

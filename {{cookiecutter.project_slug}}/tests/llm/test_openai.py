@@ -5,8 +5,7 @@ import json
 import httpx
 import pytest
 
-from app.llm.openai import OpenAIProvider
-from app.llm.protocol import (
+from app.llm.base import (
     BrokenStreamError,
     ProviderAuthenticationError,
     ProviderError,
@@ -17,6 +16,7 @@ from app.llm.protocol import (
     Usage,
     usage_of,
 )
+from app.llm.openai import OpenAIProvider
 from tests.upstream import Action, FakeUpstream, Script, ToolCall, sse
 
 from .asking import KEY, QUESTION, ask, ask_until_error, text_of

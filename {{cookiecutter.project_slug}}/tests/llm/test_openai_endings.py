@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
+from app.llm.base import BrokenStreamError, Provider, ProviderTimeoutError
 from app.llm.deadlines import DeadlineProvider, Deadlines
-from app.llm.failover import FailoverProvider, Retry
 from app.llm.openai import OpenAIProvider
-from app.llm.protocol import BrokenStreamError, Provider, ProviderTimeoutError
+from app.llm.router import Retry, Router
 from tests.upstream import Action, FakeUpstream, Script
 
 from .asking import QUESTION, ask, ask_until_error, text_of
@@ -144,7 +144,7 @@ async def test_a_retry_goes_out_after_the_advised_wait(
     """A 429 with its advice is followed by a second request, whose answer is the answer."""
     upstream.queue.append(Script(status=429, headers={"retry-after-ms": "1"}))
     patient = DeadlineProvider(openai, Deadlines(first_token=5, idle=5, total=5))
-    provider = FailoverProvider([patient], models={}, retry=Retry(first_wait=60))
+    provider = Router([patient], models={}, retry=Retry(first_wait=60))
     assert text_of(await ask(provider)) == Script().text
     assert upstream.counts.received == 2
 

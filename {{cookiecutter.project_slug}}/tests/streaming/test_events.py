@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.concurrency.limiter import QueueFull
-from app.llm.protocol import (
+from app.llm.base import (
     BrokenStreamError,
     Chunk,
     ProviderRateLimitedError,

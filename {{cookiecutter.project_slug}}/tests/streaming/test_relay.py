@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 
 from app.drain import DrainingError
-from app.llm.protocol import BrokenStreamError
+from app.llm.base import BrokenStreamError
 from app.streaming.relay import Relay
 from app.telemetry.logs import configure_logging
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.llm.protocol import Chunk, ChunkStream, JSONObject
+from app.llm.base import Chunk, ChunkStream, JSONObject
 from tests.service import SERVICE_KEY, RunningService, at_upstream, error_of, serve
 from tests.upstream import Action, FakeUpstream, Script
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.llm.failover import FailoverProvider, Retry
-from app.llm.protocol import (
+from app.llm.base import (
     BrokenStreamError,
     ProviderAuthenticationError,
     ProviderError,
@@ -16,6 +15,7 @@ from app.llm.protocol import (
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
+from app.llm.router import Retry, Router
 
 from .asking import QUESTION, ScriptedProvider, Step, ask, ask_until_error, says, text_of
 
@@ -46,10 +46,10 @@ def two_of(*turns: Sequence[Step]) -> ScriptedProvider:
     return ScriptedProvider(*turns, name="two")
 
 
-def failover(*providers: ScriptedProvider, **retry: float) -> FailoverProvider:
+def failover(*providers: ScriptedProvider, **retry: float) -> Router:
     """Put providers behind one, with waits that are not left to chance."""
     rules = Retry(**{"attempts": 2, "random": lambda: 1.0, **retry})  # type: ignore[arg-type]
-    return FailoverProvider(providers, models=MODELS, retry=rules)
+    return Router(providers, models=MODELS, retry=rules)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ async def test_waits_double_up_to_the_longest(random: float, waits: list[float])
 
     rules = Retry(attempts=5, first_wait=2, longest_wait=10, random=lambda: random)
     one = one_of(*[[BUSY]] * 5)
-    provider = FailoverProvider([one], models=MODELS, retry=rules, sleep=sleep)
+    provider = Router([one], models=MODELS, retry=rules, sleep=sleep)
     assert (await ask_until_error(provider))[1] is BUSY
     assert seen == waits
     assert len(one.requests) == 5
@@ -209,7 +209,7 @@ async def test_advice_that_was_waited_out_is_over() -> None:
         """Take no time at all."""
 
     one, two = one_of([limited(3)], FROM_ONE), two_of()
-    provider = FailoverProvider([one, two], models=MODELS, sleep=sleep)
+    provider = Router([one, two], models=MODELS, sleep=sleep)
     assert text_of(await ask(provider)) == "from one"
 
 

@@ -8,7 +8,7 @@ But one of several that refused for its load and said for how long is left alone
 requests take that refusal as given, at once, and go on to the next in order. They come back to
 it where nobody else answers and what is left is short.
 
-Needs: `protocol.py` beside it. Give it providers that wait for the first token
+Needs: `base.py` beside it. Give it providers that wait for the first token
 when a stream is opened, as those of `deadlines.py` do.
 """
 
@@ -20,7 +20,7 @@ from math import inf
 from random import random
 from typing import TypeVar
 
-from .protocol import (
+from .base import (
     BrokenStreamError,
     ChunkStream,
     JSONObject,
@@ -94,7 +94,7 @@ class Candidate:
             raise self.refusal(message, retry_after=rest)
 
 
-class FailoverProvider:
+class Router:
     """Several providers as one: the first that answers does.
 
     `models` gives each provider's own model, by provider name, for requests that name none and

@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from app.http import build_http_client
-from app.llm.http import ProviderEndpoint, error_details
-from app.llm.protocol import (
+from app.llm.base import (
     BrokenStreamError,
     JSONObject,
     ProviderAuthenticationError,
@@ -19,6 +18,7 @@ from app.llm.protocol import (
     ProviderUnavailableError,
 )
 from app.llm.sse import ServerSentEvent
+from app.llm.transport import ProviderEndpoint, error_details
 from tests.upstream import Action, FakeUpstream, Script
 
 from .asking import KEY, QUESTION

@@ -4,7 +4,7 @@ What every adapter needs: one place that sends JSON, streams events back, and
 turns transport failures and error statuses into the protocol's errors. The
 client is the caller's and is never closed here.
 
-Needs: httpx, pydantic-core (its JSON codec), `protocol.py`, `retry_after.py`, `sse.py` and
+Needs: httpx, pydantic-core (its JSON codec), `base.py`, `retry_after.py`, `sse.py` and
 `transport_errors.py` beside it.
 """
 
@@ -22,7 +22,7 @@ from time import time
 import httpx
 from pydantic_core import from_json, to_json
 
-from .protocol import (
+from .base import (
     BrokenStreamError,
     JSONObject,
     ProviderAuthenticationError,

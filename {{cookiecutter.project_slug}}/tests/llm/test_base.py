@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.llm.protocol import MOST_TOKENS, Chunk, Usage, usage_of
+from app.llm.base import MOST_TOKENS, Chunk, Usage, usage_of
 
 THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
 
