@@ -181,6 +181,21 @@ class Settings(BaseSettings):
             raise ValueError("LLM_MODEL names more models than LLM_PROVIDER names providers")
         return self
 
+    @model_validator(mode="after")
+    def _workers_can_share_limits(self) -> Self:
+        names = ["llm_max_concurrency"]
+        names += ["rate_limit_requests", "rate_limit_tokens"]
+        names += ["client_rate_limit_requests", "client_rate_limit_tokens"]
+        names += ["serppost_request_slots"]  # optional: ingestion_client
+        for name in names:
+            limit = getattr(self, name)
+            if limit is not None and limit < self.workers:
+                raise ValueError(
+                    f"{name.upper()}={limit} is below WORKERS={self.workers}: each process needs "
+                    "at least 1"
+                )
+        return self
+
     @property
     def models(self) -> dict[str, str]:
         """The model of each provider: LLM_MODEL in the order of LLM_PROVIDER, else a default."""

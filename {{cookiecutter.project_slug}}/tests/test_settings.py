@@ -134,6 +134,26 @@ def test_more_models_than_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LLM_MODEL" in refusal()
 
 
+LIMITS = [
+    "LLM_MAX_CONCURRENCY",
+    "RATE_LIMIT_REQUESTS",
+    "RATE_LIMIT_TOKENS",
+    "CLIENT_RATE_LIMIT_REQUESTS",
+    "CLIENT_RATE_LIMIT_TOKENS",
+    "SERPPOST_REQUEST_SLOTS",  # optional: ingestion_client
+]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limit_below_workers(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A limit that leaves a worker without a share ends the start with one line that names both."""
+    monkeypatch.setenv("WORKERS", "8")
+    monkeypatch.setenv(name, "2")
+    assert refusal().startswith(f"Bad settings: {name}=2 is below WORKERS=8")
+    monkeypatch.setenv(name, "8")
+    load_settings()
+
+
 def test_env_file_is_read(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     """What `.env` says holds, unless the environment says otherwise; the unknown is passed over."""
     (directory / ".env").write_text("PORT=1234\nWORKERS=3\nOTHER_PROGRAM=x\n")
