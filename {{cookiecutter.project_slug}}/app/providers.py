@@ -25,7 +25,7 @@ def build_provider(
     `ceiling` hears how they bear their load, `limits` what the first says of its own rate limits.
     """
     first, *others = settings.llm_provider  # the tier is the first's: others say nothing of it
-    adapters = [BUILDERS[first](settings, client, limits.hear)]
+    adapters = [BUILDERS[first](settings, client, limits.correct)]
     adapters += [BUILDERS[name](settings, client, None) for name in others]
     providers: list[Provider] = [
         DeadlineProvider(adapter, settings.deadlines) for adapter in adapters

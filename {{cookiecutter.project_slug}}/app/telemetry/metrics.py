@@ -15,7 +15,7 @@ from app.concurrency.limiter import ConcurrencyLimiter
 from app.llm.protocol import Usage
 
 SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-OUTCOMES = ("granted", "released", "refused", "timed_out", "abandoned")
+OUTCOMES = ("released", "refused", "timed_out", "abandoned")
 
 
 class Metrics:
@@ -78,9 +78,9 @@ class _LimiterNumbers(Collector):
         now = self._limiter.snapshot()
         yield GaugeMetricFamily("llm_limit", "Provider calls allowed at once", now.limit)
         yield GaugeMetricFamily("llm_in_flight", "Provider calls in flight", now.in_flight)
-        yield GaugeMetricFamily("llm_queued", "Requests that wait for a turn", now.queued)
+        yield GaugeMetricFamily("llm_queued", "Requests that wait for a slot", now.queued)
         yield CounterMetricFamily(
-            "llm_queue_wait_seconds", "Time waited for turns, added up", now.waited
+            "llm_queue_wait_seconds", "Time waited for slots, added up", now.waited
         )
         turns = CounterMetricFamily("llm_turns", "Turns by what became of them", labels=["outcome"])
         for outcome in OUTCOMES:

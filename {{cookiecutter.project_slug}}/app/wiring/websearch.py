@@ -3,7 +3,7 @@
 Another vendor is another class with the methods `search` and `page`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,16 +17,13 @@ from app.retrieval.prompt import beginning
 from app.settings import Settings
 from app.websearch.serppost import SerppostClient
 from app.websearch.urls import check_url  # optional: vector_store
-from app.wiring.redis_slots import slots_on_redis  # optional: redis_rate_limiter
+from app.wiring.redis_slots import on_redis  # optional: redis_rate_limiter
 
 MAX_WAITING = 1000
 SLOT_TIMEOUT = {"search": 15.0, "page": 600.0}
 """Seconds for which a call may wait for a slot."""
 MAX_QUESTION = 400
 """Characters of a question that are searched for: search engines read some dozen words."""
-
-Slots = Callable[[str], AbstractAsyncContextManager[object]]
-"""Holds a slot for a "search" or a "page" while its block runs; LimiterError if none comes free."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,20 +62,22 @@ async def open_web(settings: Settings, client: httpx.AsyncClient) -> AsyncIterat
             pages=None,  # optional: vector_store
         )
         return
-    share = max(1, settings.serppost_request_slots // settings.workers)
-    limiter = ConcurrencyLimiter(share, max_queue=MAX_WAITING, queue_timeout=SLOT_TIMEOUT["page"])
-
-    def slot(kind: str) -> AbstractAsyncContextManager[object]:
-        # Each kind is a key of its own, so that fetching many pages never starves a search.
-        return limiter.slot(kind, timeout=SLOT_TIMEOUT[kind])
+    limit = settings.serppost_request_slots
+    slots = ConcurrencyLimiter(
+        limit // settings.workers, max_queue=MAX_WAITING, queue_timeout=SLOT_TIMEOUT["page"]
+    )
 
     async with AsyncExitStack() as stack:
-        slots: Slots = slot
-        slots = await slots_on_redis(slots, settings, stack)  # optional: redis_rate_limiter
+        slots = await on_redis(slots, "web", limit, settings, stack)  # optional: redis_rate_limiter
+
+        def slot(kind: str) -> AbstractAsyncContextManager[object]:
+            # Each kind is a key of its own, so that fetching many pages never starves a search.
+            return slots.slot(kind, within=SLOT_TIMEOUT[kind])
+
         url = settings.serppost_base_url
-        vendor = SerppostClient(client, api_key=key, base_url=url, slot=slots)
+        vendor = SerppostClient(client, api_key=key, base_url=url, slot=slot)
         await stack.enter_async_context(vendor)
         yield Web(
             sources=[WebSource(vendor)],
-            pages=Pages(vendor.page, share, check_url),  # optional: vector_store
+            pages=Pages(vendor.page, slots.limit, check_url),  # optional: vector_store
         )

@@ -48,7 +48,7 @@ def test_any_text_survives(text: str) -> None:
     ("error", "told"),
     [
         (
-            QueueFull("8 wait", 2.5),
+            QueueFull("8 wait", retry_after=2.5),
             {"type": "queue_full", "message": "8 wait", "retry_after": 2.5},
         ),
         (
