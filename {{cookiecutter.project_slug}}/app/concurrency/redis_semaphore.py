@@ -107,12 +107,11 @@ class RedisSemaphore(ConcurrencyLimiter):
         lease: float = 10.0,
         poll: float = 1.0,
     ) -> None:
-        self.degraded = False
-        """Whether Redis is lost, and this process uses its share."""
+        self.degraded = False  # whether Redis is lost, and this process uses its share
+        self.processes = processes  # how many share the slots
         self._client = client
         self._name = name
         self._shared_limit = limit
-        self._processes = processes
         self._lease, self._poll = lease, poll
         self._owner = uuid4().hex
         self._keys = [f"slots:{{{name}}}:{key.format(owner=self._owner)}" for key in KEYS]
@@ -194,10 +193,10 @@ class RedisSemaphore(ConcurrencyLimiter):
         if not is_known:
             self._go_on_alone("it has lost its data")
         if self.degraded:
-            self._processes = max(self._processes, processes)
+            self.processes = max(self.processes, processes)
             self._return_to_redis()
             return
-        self._processes = processes
+        self.processes = processes
         self._quota = self.in_flight + granted
         if granted < wanted:
             self._starved.set()
@@ -212,7 +211,7 @@ class RedisSemaphore(ConcurrencyLimiter):
         if not self.degraded:
             self.degraded = True
             self._starved.clear()
-            self._quota = max(1, self._shared_limit // self._processes)
+            self._quota = max(1, self._shared_limit // self.processes)
             message = "slots %s: Redis is lost (%s), this process uses %d of %d"
             log.warning(message, self._name, reason, self._quota, self._shared_limit)
             self._admit()
@@ -225,7 +224,7 @@ class RedisSemaphore(ConcurrencyLimiter):
             self.degraded = False
             self._quota = self.in_flight
             self._changed.set()
-            log.warning("slots %s: %d processes share them again", self._name, self._processes)
+            log.warning("slots %s: %d processes share them again", self._name, self.processes)
 
     async def _listen(self) -> None:
         """While calls wait, wait for the message that a slot is free for this process."""

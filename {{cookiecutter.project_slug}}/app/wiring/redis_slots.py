@@ -2,6 +2,9 @@
 
 from contextlib import AsyncExitStack
 
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.concurrency.redis_semaphore import RedisSemaphore
 from app.ratelimit.redis_client import connect
@@ -17,6 +20,7 @@ async def on_redis(
     if settings.redis_url is None:
         return limiter
     client = connect(settings.redis_url.get_secret_value(), deadline=CONNECT_TIMEOUT)
+    client.set_retry(Retry(NoBackoff(), 1))  # a message may be repeated, as after a cut connection
     await stack.enter_async_context(client)
     shared = RedisSemaphore(
         client,

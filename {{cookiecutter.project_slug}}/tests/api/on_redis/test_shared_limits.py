@@ -80,6 +80,8 @@ async def test_two_services_share_the_slots(upstream: FakeUpstream, server: Valk
     upstream.script = Script(before_headers=Action.HOLD)
     settings = sharing(upstream, server, llm_max_concurrency=5, workers=2)
     async with serve(**settings) as one, serve(**settings) as two:
+        upstream.queue.append(Script())
+        assert (await one.chat())[0].name == "token"  # a free slot is no reason to be "queued"
         asking = [asyncio.create_task(statuses(one)) for _ in range(6)]
         await upstream.wait_held(5)
         asking += [asyncio.create_task(statuses(two)) for _ in range(6)]

@@ -243,8 +243,7 @@ async def test_without_redis(server: ValkeyServer) -> None:
     ):
         tasks = [asyncio.create_task(take(stack, here)) for _ in range(5)]
         await asyncio.wait(tasks)
-        await until(lambda: seen(redis, 2))
-        await asyncio.sleep(0.7)  # a message of each
+        await until(lambda: know_each_other(here, there))
         await asyncio.to_thread(server.stop)
         tasks += [asyncio.create_task(take(stack, slots)) for slots in [there] * 5 + [here]]
         assert await in_flight(here, there, total=7) == [5, 2]
@@ -257,9 +256,9 @@ async def test_without_redis(server: ValkeyServer) -> None:
         assert not there.degraded
 
 
-async def seen(redis: Redis, processes: int) -> bool:
-    """Tell whether the server knows so many processes."""
-    return int(await redis.zcard(PREFIX + "seen")) == processes
+async def know_each_other(*semaphores: RedisSemaphore) -> bool:
+    """Tell whether each process has been told of the others."""
+    return all(slots.processes == len(semaphores) for slots in semaphores)
 
 
 async def test_before_the_first_contact(server: ValkeyServer) -> None:
