@@ -29,12 +29,6 @@ log = logging.getLogger(__name__)
 FAILURES = (RedisError, OSError)  # TimeoutError is an OSError, too
 KEYS = ("seen", "held", "queue", "number:{owner}", "wake:{owner}")
 SCRIPT = """
--- A process sends all that it holds and wants, and is granted slots. So a message may be repeated,
--- and an answer may get lost: what the next message does not name is free again. Messages are
--- numbered, so that one which is delayed changes nothing.
--- KEYS: the times of the processes' last messages, the slots they hold, those that wait in order;
--- this process' last message number, and a list to which is pushed when a slot is free for it.
--- Replies {slots granted, processes, whether the process is known or new}.
 local seen, held, queue, last, wake = unpack(KEYS)
 local owner, slots_wanted = ARGV[1], tonumber(ARGV[2])  -- -1: the process ends
 local number, limit, lease, patience, holds = unpack(ARGV, 3)
@@ -64,7 +58,7 @@ else
   redis.call('HSET', held, owner, holds)
 end
 
--- Free slots are for the first in the queue. After each slot, its process goes to the end.
+-- After each slot that it is granted, a process goes to the end of the queue.
 local free = tonumber(limit)
 for _, slots in ipairs(redis.call('HVALS', held)) do free = free - slots end
 local place, granted = time[1] * 1000000 + time[2], 0
@@ -84,6 +78,14 @@ for _, process in ipairs(free > 0 and redis.call('ZRANGE', queue, 0, free - 1) o
 end
 for _, key in ipairs({seen, held, queue}) do redis.call('PEXPIRE', key, lease) end
 return {granted, redis.call('ZCARD', seen), is_known and 1 or 0}
+"""
+"""A process sends all that it holds and wants, and is granted slots.
+
+So a message may be repeated and an answer may get lost: what the next message does not name is free
+again. Messages are numbered, so that one which is delayed changes nothing. The keys: when each
+process sent its last message, how many slots it holds, and the processes that wait, in order; this
+process' last number, and a list to which something is pushed when a slot is free for it. Replies
+{slots granted, processes, 1 if the process is new or known}.
 """
 DIGEST = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -107,8 +109,10 @@ class RedisSemaphore(ConcurrencyLimiter):
         lease: float = 10.0,
         poll: float = 1.0,
     ) -> None:
-        self.degraded = False  # whether Redis is lost, and this process uses its share
-        self.processes = processes  # how many share the slots
+        self.processes = processes
+        """How many share the slots, as last seen on Redis."""
+        self.degraded = False
+        """Whether Redis is lost, and this process uses its share."""
         self._client = client
         self._name = name
         self._shared_limit = limit
@@ -116,17 +120,18 @@ class RedisSemaphore(ConcurrencyLimiter):
         self._owner = uuid4().hex
         self._keys = [f"slots:{{{name}}}:{key.format(owner=self._owner)}" for key in KEYS]
         self._numbers = count(1)
-        self._quota = 0  # the slots in use, and those that Redis has just granted
+        self._quota = 0
+        """The slots in use, and those that Redis has just granted."""
         self._returns_at = inf
         self._changed, self._starved = asyncio.Event(), asyncio.Event()
         self._closing = False
-        self._tasks = asyncio.TaskGroup()
+        self._tasks, self._helpers = asyncio.TaskGroup(), list[asyncio.Task[None]]()
         super().__init__(limit, max_queue=max_queue, queue_timeout=queue_timeout)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        work = (self._keep_in_step(), self._listen())
-        self._helpers = [self._tasks.create_task(helper) for helper in work]
+        for work in (self._keep_in_step(), self._listen()):
+            self._helpers.append(self._tasks.create_task(work))
         self._changed.set()
         return self
 
@@ -147,20 +152,17 @@ class RedisSemaphore(ConcurrencyLimiter):
         return max(0, min(self._unused, self._quota - self.in_flight))
 
     @property
-    def _expected(self) -> int:
-        """How many more slots there may be: as long as Redis has not answered, all unused ones."""
-        return self._free if self.degraded or self._starved.is_set() else self._unused
-
-    @property
     def _room(self) -> int:
-        return self.max_queue + self._expected
+        """As long as Redis has not answered, every unused slot may be free for a call."""
+        is_known = self.degraded or self._starved.is_set()
+        return self.max_queue + (self._free if is_known else self._unused)
 
     def _position(self, slot: Slot) -> int:
-        return max(0, super()._position(slot) - self._expected)
+        return max(0, super()._position(slot) - (self._room - self.max_queue))
 
     def _admit(self) -> None:
         super()._admit()
-        if self._queue and self._expected:
+        if self._queue and self._room > self.max_queue:
             self._changed.set()
         while len(self._queue) > self._room:
             self._fail(self._queue.newest_of_longest, QueueFull)
@@ -212,8 +214,7 @@ class RedisSemaphore(ConcurrencyLimiter):
             self.degraded = True
             self._starved.clear()
             self._quota = max(1, self._shared_limit // self.processes)
-            message = "slots %s: Redis is lost (%s), this process uses %d of %d"
-            log.warning(message, self._name, reason, self._quota, self._shared_limit)
+            log.warning("slots %s: using %d, Redis is lost: %s", self._name, self._quota, reason)
             self._admit()
 
     def _return_to_redis(self) -> None:
