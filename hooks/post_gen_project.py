@@ -29,12 +29,11 @@ if TYPE_CHECKING:
 
 OPTIONAL = {
     "redis_rate_limiter": """
-        app/concurrency/fleet.py app/concurrency/fleet_script.py app/ratelimit/fallback.py
+        app/concurrency/redis_semaphore.py app/wiring/redis_slots.py app/ratelimit/fallback.py
         app/ratelimit/redis_client.py app/ratelimit/redis_door.py app/ratelimit/redis_script.py
         app/ratelimit/redis_window.py app/redis_url.py app/shared_limits.py
-        tests/api/on_redis tests/concurrency/fleet tests/ratelimit/on_redis""",
-    "redis_rate_limiter and ingestion_client": """
-        app/wiring/redis_slots.py tests/wiring/test_redis_slots.py""",
+        tests/api/on_redis tests/concurrency/on_redis tests/ratelimit/on_redis
+        tests/wiring/test_redis_slots.py""",
     "ingestion_client": """
         app/websearch app/wiring/websearch.py tests/websearch tests/wiring/test_websearch.py""",
     "vector_store": """

@@ -40,7 +40,7 @@ OWN_TESTS = {
     "vector_store=sqlite and job_queue=celery": ("tests/documents/on_rabbitmq",),
     "vector_store=sqlite and job_queue=taskiq": ("tests/documents/on_rabbitmq",),
     "redis_rate_limiter": (
-        *("tests/api/on_redis", "tests/concurrency/fleet", "tests/ratelimit/on_redis"),
+        *("tests/api/on_redis", "tests/concurrency/on_redis", "tests/ratelimit/on_redis"),
     ),
     "python_version=3.12": ("tests/llm",),
 }

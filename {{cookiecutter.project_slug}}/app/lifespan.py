@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.clients import Keyring
-from app.concurrency.adaptive import AdaptiveCeiling
+from app.concurrency.adaptive import AdaptiveLimit
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.drain import Drain
 from app.limits import RateLimits, limits_in_process
@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.shared_limits import limits_on_redis  # optional: redis_rate_limiter
 from app.telemetry.metrics import Metrics
 from app.wiring.http import build_client
+from app.wiring.redis_slots import on_redis  # optional: redis_rate_limiter
 from app.wiring.retrieval import Retrieval, open_retrieval
 
 log = structlog.get_logger(__name__)
@@ -94,16 +95,18 @@ class LifespanErrors:
 async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
     """Open everything in order; `stack` closes it."""
     http = await stack.enter_async_context(build_client(settings))
+    limit = settings.llm_max_concurrency
     limiter = ConcurrencyLimiter(
-        settings.llm_max_concurrency,
+        limit // settings.workers,
         max_queue=settings.llm_max_queue,
         queue_timeout=settings.llm_queue_timeout,
     )
+    limiter = await on_redis(limiter, "llm", limit, settings, stack)  # optional: redis_rate_limiter
     metrics = Metrics(limiter)
     await stack.enter_async_context(metrics.refreshing())
     limits = limits_in_process(settings)
     limits = await limits_on_redis(limits, settings, stack, metrics)  # optional: redis_rate_limiter
-    ceiling = AdaptiveCeiling(limiter, maximum=settings.llm_max_concurrency)
+    ceiling = AdaptiveLimit(limiter, maximum=limiter.limit)
     provider = build_provider(settings, http, ceiling=ceiling, limits=limits)
     retrieval = await stack.enter_async_context(open_retrieval(settings, metrics))
     drain = Drain(settings.drain_timeout)

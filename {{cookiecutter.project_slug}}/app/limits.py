@@ -1,4 +1,4 @@
-"""The rate budgets of this service: the provider's tier, and each client's own."""
+"""The rate budgets of the service: the provider's tier, and one for each client."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ TIER = "provider"
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """Which budgets a call is charged to, and the limiter that keeps them.
+    """The budgets that calls are charged to, and the limiter that counts them.
 
-    A limit that is None is not kept. `processes` is how many keep their own books side by side:
-    each then has its share, since nobody sees the sum.
+    There is no budget for a limit of None. Each of `processes` that count by themselves has its
+    share of a limit.
     """
 
     limiter: RateLimiter
@@ -27,18 +27,18 @@ class RateLimits:
     processes: int
 
     def budgets(self, client: Client) -> Sequence[Budget]:
-        """Return the budgets that a call of this client is charged to, all or none."""
+        """Return the budgets of a call of this client: it is charged to all of them or to none."""
         return [*self._budgets(TIER, self.tier), *self._own(client)]
 
     def uploads(self, client: Client) -> Sequence[Budget]:
-        """Return the budgets that a request of this client is charged to which asks no provider."""
+        """Return the budgets of a request of this client that needs no provider."""
         return [budget for budget in self._own(client) if budget.unit == "requests"]
 
-    def hear(self, headers: Mapping[str, str]) -> None:
-        """Take the provider's own word for what is left of the tier, if it is less."""
-        said = read_provider_limits(headers)
+    def correct(self, headers: Mapping[str, str]) -> None:
+        """Lower what is left of the tier to what the provider's headers say is left."""
+        limits = read_provider_limits(headers)
         for budget in self._budgets(TIER, self.tier):
-            if left := said.get(budget.unit):
+            if left := limits.get(budget.unit):
                 share = left.remaining // self.processes
                 self.limiter.correct(budget, remaining=share, reset=left.reset)
 
@@ -47,14 +47,14 @@ class RateLimits:
 
     def _budgets(self, key: str, limits: Mapping[Unit, int | None]) -> Sequence[Budget]:
         return [
-            Budget(key, unit, limit=max(1, limit // self.processes), window=self.window)
+            Budget(key, unit, limit=limit // self.processes, window=self.window)
             for unit, limit in limits.items()
             if limit is not None
         ]
 
 
 def limits_in_process(settings: Settings) -> RateLimits:
-    """Keep the settings' budgets in this process, with its share of them."""
+    """Count in this process, with its share of the limits."""
     return RateLimits(
         limiter=MemoryRateLimiter(),
         tier={"requests": settings.rate_limit_requests, "tokens": settings.rate_limit_tokens},

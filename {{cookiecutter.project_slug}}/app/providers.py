@@ -26,7 +26,7 @@ def build_provider(
     load, `limits` what the first says of its own rate limits.
     """
     first, *others = settings.llm_provider  # the tier is the first's: others say nothing of it
-    adapters = [BUILDERS[first](settings, client, limits.hear)]
+    adapters = [BUILDERS[first](settings, client, limits.correct)]
     adapters += [BUILDERS[name](settings, client, None) for name in others]
     for name, adapter in zip(settings.llm_provider, adapters, strict=True):
         if adapter.name != name:  # its model is looked up by that name

@@ -182,16 +182,21 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _answers_fit_the_token_budgets(self) -> Self:
-        shares = self.workers
-        shares = 1 if self.redis_url else shares  # optional: redis_rate_limiter
-        least = self.llm_max_tokens * shares
-        for name in ("rate_limit_tokens", "client_rate_limit_tokens"):
-            limit = getattr(self, name)
-            if limit is not None and limit < least:
+    def _each_worker_has_a_share(self) -> Self:
+        least = {
+            "llm_max_concurrency": "1",
+            "rate_limit_requests": "1",
+            "rate_limit_tokens": f"LLM_MAX_TOKENS={self.llm_max_tokens}",
+            "client_rate_limit_requests": "1",
+            "client_rate_limit_tokens": f"LLM_MAX_TOKENS={self.llm_max_tokens}",
+            "serppost_request_slots": "1",  # optional: ingestion_client
+        }
+        for name, share in least.items():
+            limit, lowest = getattr(self, name), self.workers * int(share.rpartition("=")[2])
+            if limit is not None and limit < lowest:
                 raise ValueError(
-                    f"{name.upper()}={limit} is less than an answer may have: set at least "
-                    f"{least}, LLM_MAX_TOKENS={self.llm_max_tokens} for each of {shares} processes"
+                    f"{name.upper()}={limit} is below {lowest}: each of the WORKERS={self.workers} "
+                    f"processes needs at least {share}"
                 )
         return self
 

@@ -1,4 +1,4 @@
-"""The same budgets, kept on Redis for all processes together."""
+"""The rate budgets on Redis, for all processes together."""
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -23,13 +23,12 @@ async def limits_on_redis(
     *,
     deadline: float = DEADLINE,
 ) -> RateLimits:
-    """Keep `limits` on the server of REDIS_URL; without one they stay in this process.
+    """Move `limits` to Redis; without REDIS_URL they stay in this process.
 
-    `metrics` tells whether the server is lost and this process decides alone: `deadline` is the
-    seconds that a call waits for it.
+    `deadline` is for how many seconds a call waits for Redis. `metrics` show whether it is lost.
     """
     if settings.redis_url is None:
-        log.warning("REDIS_URL is not set: each process keeps its share of the rate limits")
+        log.warning("REDIS_URL is not set: each process has its share of all limits")
         return limits
     client = connect(settings.redis_url.get_secret_value(), deadline=deadline)
     await stack.enter_async_context(client)

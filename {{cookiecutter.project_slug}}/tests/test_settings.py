@@ -134,18 +134,25 @@ def test_more_models_than_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LLM_MODEL" in refusal()
 
 
-@pytest.mark.parametrize("name", ["RATE_LIMIT_TOKENS", "CLIENT_RATE_LIMIT_TOKENS"])
-def test_budget_below_one_answer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A token budget that would refuse every request ends the start; each worker has a share."""
+LIMITS = {
+    "LLM_MAX_CONCURRENCY": 1,
+    "RATE_LIMIT_REQUESTS": 1,
+    "RATE_LIMIT_TOKENS": 100,
+    "CLIENT_RATE_LIMIT_REQUESTS": 1,
+    "CLIENT_RATE_LIMIT_TOKENS": 100,
+    "SERPPOST_REQUEST_SLOTS": 1,  # optional: ingestion_client
+}
+
+
+@pytest.mark.parametrize(("name", "least"), LIMITS.items())
+def test_limit_below_workers(monkeypatch: pytest.MonkeyPatch, name: str, least: int) -> None:
+    """A limit whose share admits nothing in a worker ends the start with one line."""
     monkeypatch.setenv("LLM_MAX_TOKENS", "100")
-    monkeypatch.setenv("WORKERS", "2")
-    monkeypatch.setenv(name, "199")
-    assert refusal().startswith(f"Bad settings: {name}=199")
-    assert "at least 200, LLM_MAX_TOKENS=100" in refusal()
-    monkeypatch.setenv(name, "200")
-    load_settings()
-    monkeypatch.setenv("REDIS_URL", "redis://localhost")  # optional: redis_rate_limiter
-    monkeypatch.setenv(name, "100")  # optional: redis_rate_limiter
+    monkeypatch.setenv("WORKERS", "8")
+    monkeypatch.setenv(name, str(8 * least - 1))
+    assert refusal().startswith(f"Bad settings: {name}={8 * least - 1} is below {8 * least}")
+    assert refusal().endswith(f"LLM_MAX_TOKENS={least}" if least > 1 else "at least 1")
+    monkeypatch.setenv(name, str(8 * least))
     load_settings()
 
 

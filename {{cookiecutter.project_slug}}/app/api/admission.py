@@ -1,6 +1,6 @@
 """One request's way in, and what it holds until it is answered.
 
-A request is authenticated and counted, may have passages retrieved for it, waits for its turn,
+A request is authenticated and counted, may have passages retrieved for it, waits for a slot,
 reserves its rate budgets and opens the provider's stream. FastAPI closes the dependency after the
 response, however that ended: a generator's `finally` may never run, a dependency's does. So
 everything is given back exactly once: the provider's stream, then the reservation, then the slot.
@@ -17,7 +17,7 @@ from app.api.auth import ClientDep
 from app.api.metering import Meter, with_output_limit
 from app.api.services import ServicesDep
 from app.clients import Client
-from app.concurrency.limiter import Turn
+from app.concurrency.limiter import Slot
 from app.lifespan import Services
 from app.limits import TIER
 from app.llm.base import ChunkStream, JSONObject, usage_of
@@ -29,7 +29,7 @@ from app.streaming.relay import Relay
 
 
 class Admission:
-    """What one admitted request holds: its turn, its reservation, the provider's stream."""
+    """What one admitted request holds: its slot, its reservation, the provider's stream."""
 
     def __init__(
         self, services: Services, client: Client, *, held: AsyncExitStack, response: AsyncExitStack
@@ -46,26 +46,26 @@ class Admission:
         """Find what the answer may be made from, as much as the settings allow; no slot is held.
 
         A used-up budget and a full queue are refused before retrieval costs anything. No place is
-        kept, so `join` may still refuse.
+        kept, so `acquire` may still refuse.
         """
         self.services.limits.limiter.check(self._budgets)
-        self.services.limiter.check_room()
+        self.services.limiter.check_room(self._client.name)
         retrieved = await self.services.retrieval.retriever.retrieve(question)
         settings = self.services.settings
         best = retrieved.found[: settings.retrieval_passages]
         found = fit(best, budget=settings.retrieval_tokens, estimate=estimate_text)
         return replace(retrieved, found=found)
 
-    def join(self) -> Turn:
+    def acquire(self) -> Slot:
         """Take a slot or a place in the queue; QueueFull where neither is left.
 
         A budget that is known to be used up is refused here already, as RateLimited.
         """
         self.services.limits.limiter.check(self._budgets)
-        return self._held.enter_context(self.services.limiter.join(self._client.name))
+        return self._held.enter_context(self.services.limiter.acquire(self._client.name))
 
     async def open(self, request: JSONObject) -> ChunkStream:
-        """Open the provider's answer, up to its first token; the turn must have been granted.
+        """Open the provider's answer, up to its first token; the slot must be held.
 
         RateLimited or CostAboveLimit where a budget has too little left.
         """

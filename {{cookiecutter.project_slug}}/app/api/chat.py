@@ -1,7 +1,7 @@
 """`POST /chat`: an answer as a stream of typed events.
 
 `sources` {"sources", "degraded"} if it is to be made from what can be found, `queued`
-{"position"} while it waits for its turn, `token` {"text"} for each piece of the answer,
+{"position"} while it waits for a slot, `token` {"text"} for each piece of the answer,
 `usage` {"prompt_tokens", "completion_tokens"}, and at the end `done` {"finish_reason"} or
 `error` {"type", "message", "retry_after"?}, never silence.
 """
@@ -86,11 +86,11 @@ async def _events(
 
 
 async def _positions(admission: Admission) -> AsyncGenerator[int]:
-    """Wait for the turn; tell the place in the queue at once, then whenever it has changed."""
-    turn = admission.join()
+    """Wait for the slot; yield the place in the queue at once, then whenever it has changed."""
+    slot = admission.acquire()
     told, patience = 0, 0.0
-    while not await turn.granted(within=patience):
-        if turn.position != told:
-            told = turn.position
+    while not await slot.wait(within=patience):
+        if slot.position != told:
+            told = slot.position
             yield told
         patience = POSITION_INTERVAL

@@ -16,7 +16,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.concurrency.limiter import LimiterError
 from app.drain import DrainingError
 from app.errors import InvalidRequestError, ServiceError, UnauthorizedError
 from app.llm import base as llm
@@ -33,7 +32,6 @@ STATUSES: dict[type[Exception], int] = {
     UnauthorizedError: status.HTTP_401_UNAUTHORIZED,
     CostAboveLimit: status.HTTP_413_CONTENT_TOO_LARGE,
     RateLimitError: status.HTTP_429_TOO_MANY_REQUESTS,
-    LimiterError: status.HTTP_503_SERVICE_UNAVAILABLE,
     DrainingError: status.HTTP_503_SERVICE_UNAVAILABLE,
     InvalidRequestError: status.HTTP_422_UNPROCESSABLE_CONTENT,
     ServiceError: status.HTTP_503_SERVICE_UNAVAILABLE,

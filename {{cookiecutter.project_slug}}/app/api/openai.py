@@ -103,7 +103,7 @@ async def models(request: Request, admission: AdmissionDep) -> dict[str, object]
     """List the models of the provider that is asked first."""
 
     async def ask() -> list[JSONObject]:
-        await admission.join().granted()
+        await admission.acquire().wait()
         return await admission.services.provider.models()
 
     return {
@@ -119,7 +119,7 @@ async def _whole(
     admission: Admission,
 ) -> Response:
     async def answer() -> JSONObject:
-        await admission.join().granted()
+        await admission.acquire().wait()
         return await admission.call(call, body.for_provider())
 
     answered = await plain_response(answer(), request=request, admission=admission)
@@ -130,7 +130,7 @@ async def _whole(
 async def _events(
     body: JSONObject, admission: Admission, *, with_usage: bool
 ) -> AsyncGenerator[bytes]:
-    await admission.join().granted()
+    await admission.acquire().wait()
     async for chunks in await admission.open(body):
         admission.meter.watch(chunks)
         events = b"".join(

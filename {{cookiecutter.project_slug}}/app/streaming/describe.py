@@ -1,8 +1,5 @@
 """What a client is told about an error, and what the log is.
 
-    LimiterError              app.concurrency: no slot
-    ├── QueueFull
-    └── QueueTimeout
     ProviderError             app.llm: the provider failed; its tree is in app.llm.base
     RateLimitError            app.ratelimit: over a budget
     ├── RateLimited
@@ -15,7 +12,6 @@
 
 from typing import Any
 
-from app.concurrency.limiter import LimiterError
 from app.drain import DrainingError
 from app.errors import ServiceError
 from app.llm.base import (
@@ -26,10 +22,8 @@ from app.llm.base import (
 )
 from app.ratelimit.protocol import RateLimitError
 
-DOMAIN_ERRORS = (DrainingError, LimiterError, ProviderError, RateLimitError, ServiceError)
-LATER_MAY_HELP = (
-    DrainingError, LimiterError, ProviderOverloadedError, ProviderRateLimitedError,
-)  # fmt: skip
+DOMAIN_ERRORS = (DrainingError, ProviderError, RateLimitError, ServiceError)
+LATER_MAY_HELP = (DrainingError, ProviderOverloadedError, ProviderRateLimitedError)
 DEFAULT_RETRY_AFTER = 5.0
 """Seconds, where trying again later may help and nobody said when."""
 

@@ -21,7 +21,7 @@ from app.concurrency.limiter import ConcurrencyLimiter
 from app.llm.base import Usage
 
 SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-OUTCOMES = ("granted", "released", "refused", "timed_out", "abandoned")
+OUTCOMES = ("released", "refused", "timed_out", "abandoned")
 REFRESH_INTERVAL = 1.0
 
 

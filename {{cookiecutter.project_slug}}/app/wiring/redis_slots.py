@@ -1,43 +1,33 @@
-"""The request slots of an account, leased on Redis for all processes.
+"""Slots on Redis, shared by all processes of the service, instead of a share for each process."""
 
-While Redis is not reachable, each process goes on with its own share.
-"""
+from contextlib import AsyncExitStack
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
-from app.concurrency.fleet import FleetSemaphore
-from app.concurrency.protocol import QueueTimeout
+from app.concurrency.limiter import ConcurrencyLimiter
+from app.concurrency.redis_semaphore import RedisSemaphore
 from app.ratelimit.redis_client import connect
 from app.settings import Settings
 
-COMMAND_TIMEOUT = 5.0
-"""Seconds; longer than those for which the semaphore blocks on Redis."""
-SLOT_TIMEOUT = {"search": 15.0, "page": 600.0}
-"""Seconds for which a call may wait for a slot of the fleet."""
-
-Slots = Callable[[str], AbstractAsyncContextManager[object]]
-"""Holds a slot for a "search" or a "page" while its block runs; LimiterError if none comes free."""
+CONNECT_TIMEOUT = 1.0
 
 
-async def slots_on_redis(own: Slots, settings: Settings, stack: AsyncExitStack) -> Slots:
-    """Acquire a slot on Redis after each slot of `own`; without REDIS_URL, those of `own` alone."""
+async def on_redis(
+    limiter: ConcurrencyLimiter, name: str, limit: int, settings: Settings, stack: AsyncExitStack
+) -> ConcurrencyLimiter:
+    """Return a limiter like this one that shares `limit` slots; without REDIS_URL, this one."""
     if settings.redis_url is None:
-        return own
-    client = connect(settings.redis_url.get_secret_value(), deadline=COMMAND_TIMEOUT)
+        return limiter
+    client = connect(settings.redis_url.get_secret_value(), deadline=CONNECT_TIMEOUT)
+    client.set_retry(Retry(NoBackoff(), 1))  # a message may be repeated, as after a cut connection
     await stack.enter_async_context(client)
-    limit = settings.serppost_request_slots
-    fleet = await stack.enter_async_context(FleetSemaphore(client, "serppost", limit=limit))
-
-    @asynccontextmanager
-    async def slot(kind: str) -> AsyncIterator[None]:
-        async with own(kind), AsyncExitStack() as held:
-            try:
-                if fleet.reachable:
-                    await held.enter_async_context(fleet.slot(timeout=SLOT_TIMEOUT[kind]))
-            except QueueTimeout:
-                if fleet.reachable:  # all slots are taken; else Redis was lost meanwhile
-                    raise
-            yield
-
-    return slot
+    shared = RedisSemaphore(
+        client,
+        name,
+        limit,
+        max_queue=limiter.max_queue,
+        queue_timeout=limiter.queue_timeout,
+        processes=settings.workers,
+    )
+    return await stack.enter_async_context(shared)

@@ -3,7 +3,7 @@
 Another vendor is another class with the methods `search` and `page`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,11 +17,11 @@ from app.retrieval.prompt import beginning
 from app.settings import Settings
 from app.websearch.serppost import SerppostClient
 from app.websearch.urls import check_url  # optional: vector_store
-from app.wiring.redis_slots import slots_on_redis  # optional: redis_rate_limiter
+from app.wiring.redis_slots import on_redis  # optional: redis_rate_limiter
 
-MAX_WAITING, SLOT_TIMEOUT = 1000, 600.0
-"""Calls that may wait for a slot, and for how many seconds; a search waits only as long as its
-source may take."""
+MAX_WAITING = 1000
+SLOT_TIMEOUT = {"search": 15.0, "page": 600.0}
+"""Seconds for which a call may wait for a slot."""
 MAX_QUESTION = 400
 """Characters of a question that are searched for: search engines read some dozen words."""
 
@@ -59,16 +59,22 @@ async def open_web(settings: Settings, client: httpx.AsyncClient) -> AsyncIterat
         log.info("SERPPOST_API_KEY is not set: no web search, no documents from URLs")
         yield Web()
         return
-    share = max(1, settings.serppost_request_slots // settings.workers)
-    limiter = ConcurrencyLimiter(share, max_queue=MAX_WAITING, queue_timeout=SLOT_TIMEOUT)
+    limit = settings.serppost_request_slots
+    slots = ConcurrencyLimiter(
+        limit // settings.workers, max_queue=MAX_WAITING, queue_timeout=SLOT_TIMEOUT["page"]
+    )
+
     async with AsyncExitStack() as stack:
-        # Searches and pages are keys of their own, so that fetching pages never starves a search.
-        slot: Callable[[str], AbstractAsyncContextManager[object]] = limiter.slot
-        slot = await slots_on_redis(slot, settings, stack)  # optional: redis_rate_limiter
+        slots = await on_redis(slots, "web", limit, settings, stack)  # optional: redis_rate_limiter
+
+        def slot(kind: str) -> AbstractAsyncContextManager[object]:
+            # Each kind is a key of its own, so that fetching many pages never starves a search.
+            return slots.slot(kind, within=SLOT_TIMEOUT[kind])
+
         url = settings.serppost_base_url
         vendor = SerppostClient(client, api_key=key, base_url=url, slot=slot)
         await stack.enter_async_context(vendor)
         yield Web(
-            slots={WebSource(vendor): share},
-            pages=Pages(vendor.page, share, check_url),  # optional: vector_store
+            slots={WebSource(vendor): slots.limit},
+            pages=Pages(vendor.page, slots.limit, check_url),  # optional: vector_store
         )

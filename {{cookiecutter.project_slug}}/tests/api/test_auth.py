@@ -118,7 +118,7 @@ async def test_without_a_known_key_it_is_401(upstream: FakeUpstream) -> None:
             for headers in NO_KEY
         ]
         answers += [await service.client.get("/v1/models", headers=header) for header in NO_KEY]
-        assert service.services.limiter.snapshot().granted == 0
+        assert service.services.limiter.snapshot().released == 0
     for response in answers:
         assert (response.status_code, error_of(response)["code"]) in UNAUTHORIZED
         assert response.headers["www-authenticate"] == "Bearer"

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.service import COMPLETION, EMBEDDING, RunningService, at_upstream, serve, text_of
+from tests.service import (
+    COMPLETION,
+    EMBEDDING,
+    RunningService,
+    at_upstream,
+    eventually,
+    serve,
+    text_of,
+)
 from tests.upstream import Action, FakeUpstream, Script
 
 CEILING = 20
@@ -51,6 +59,20 @@ async def test_never_more_than_the_ceiling(upstream: FakeUpstream, ask: Any) -> 
     assert upstream.counts.peak == CEILING
     assert upstream.counts.completed == CLIENTS
     assert upstream.counts.connections <= CEILING
+
+
+async def test_workers_share_the_ceiling(upstream: FakeUpstream) -> None:
+    """It is the service's: two workers have no more calls in flight together than it allows."""
+    settings = at_upstream(upstream, llm_max_concurrency=3, workers=2)
+    upstream.script = HELD
+    async with serve(**settings) as one, serve(**settings) as two:
+        asking = asyncio.gather(*(chat(service) for service in (one, two) for _ in range(3)))
+        await upstream.wait_held(2)
+        await eventually(lambda: one.queued == two.queued == 2)
+        upstream.script = ANSWER
+        upstream.release()
+        assert await asking == [ANSWER.text] * 6
+    assert upstream.counts.peak == 2
 
 
 async def test_nothing_leaks_in_a_storm_of_disconnects(upstream: FakeUpstream) -> None:

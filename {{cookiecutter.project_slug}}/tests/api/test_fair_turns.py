@@ -1,21 +1,25 @@
-"""Fair turns among clients: who piles up requests delays nobody but itself."""
+"""Fairness among clients: one that sends many requests delays and refuses only itself."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.service import QUESTION, RunningService, at_upstream, eventually, serve
+import httpx
+
+from tests.service import QUESTION, RunningService, at_upstream, error_of, eventually, serve
 from tests.upstream import Action, FakeUpstream, Script
 
+COMPLETIONS = "/v1/chat/completions"
 KEYS = "alice:key-of-alice,bob:key-of-bob"
 
 
-async def ask(service: RunningService, client: str) -> None:
-    """Ask in a client's name, which is also what it says."""
-    body = {"messages": [{**QUESTION["messages"][0], "content": client}]}
+async def ask(
+    service: RunningService, client: str, path: str = "/chat", **extra: object
+) -> httpx.Response:
+    """Ask in a client's name, which is also the question."""
+    body = {"messages": [{**QUESTION["messages"][0], "content": client}], **extra}
     headers = {"Authorization": f"Bearer key-of-{client}"}
-    response = await service.client.post("/chat", json=body, headers=headers)
-    assert response.status_code == 200
+    return await service.client.post(path, json=body, headers=headers)
 
 
 @asynccontextmanager
@@ -45,3 +49,25 @@ async def test_a_first_request_waits_one_round(upstream: FakeUpstream) -> None:
         pass
     assert "bob" in served(upstream)[:2]
     assert len(served(upstream)) == 10
+
+
+async def test_a_full_queue_has_room_for_another_client(upstream: FakeUpstream) -> None:
+    """Where alice fills the queue, her newest request gets 503 when bob comes; he is served."""
+    upstream.script = Script(before_headers=Action.HOLD)
+    settings = at_upstream(upstream, llm_max_concurrency=1, llm_max_queue=3, api_keys=KEYS)
+    async with serve(**settings) as service:
+        asking = [asyncio.create_task(ask(service, "alice", COMPLETIONS))]
+        await upstream.wait_held(1)
+        for place in (1, 2, 3):
+            asking.append(asyncio.create_task(ask(service, "alice", COMPLETIONS)))
+            await eventually(lambda place=place: service.queued == place)  # type: ignore[misc]
+        refused = await ask(service, "alice", COMPLETIONS)
+        asking.append(asyncio.create_task(ask(service, "bob", retrieve=True)))
+        displaced = await asking[3]
+        for response in (refused, displaced):
+            assert (response.status_code, error_of(response)["type"]) == (503, "queue_full")
+            assert response.headers["retry-after"] == "30"
+        upstream.script = Script()
+        upstream.release()
+        assert [(await task).status_code for task in asking] == [200, 200, 200, 503, 200]
+    assert served(upstream) == ["alice", "bob", "alice"]

@@ -1,4 +1,4 @@
-"""The ceiling finds what the provider bears and follows it; simulated on a virtual clock."""
+"""The adaptive limit finds what the provider serves and follows it; on a virtual clock."""
 
 import asyncio
 from contextlib import ExitStack
@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from app.concurrency.adaptive import AdaptiveCeiling
+from app.concurrency import adaptive
+from app.concurrency.adaptive import AdaptiveLimit
 from app.concurrency.limiter import ConcurrencyLimiter
 
 
@@ -15,7 +16,7 @@ class Overloaded(Exception):  # noqa: N818
 
 
 class SimulatedProvider:
-    """Serves `capacity` calls at once, from the first token to the last, and 429s beyond that."""
+    """Serves `capacity` calls at once, from the first token to the last, and refuses others."""
 
     def __init__(self, capacity: int, rng: Random) -> None:
         self.capacity = capacity
@@ -32,166 +33,128 @@ class SimulatedProvider:
         await asyncio.sleep(self.rng.uniform(0.2, 0.8))
 
     async def rest(self) -> None:
-        """Stream for a while, at times a long one."""
+        """Stream for a while, at times for long."""
         await asyncio.sleep(self.rng.expovariate(1 / 3.0))
         self.live -= 1
         self.served += 1
 
 
 async def user(
-    limiter: ConcurrencyLimiter, ceiling: AdaptiveCeiling, provider: SimulatedProvider
+    limiter: ConcurrencyLimiter, limit: AdaptiveLimit, provider: SimulatedProvider
 ) -> None:
-    """Call again and again; come back after a refusal."""
+    """Call again and again, also after a refusal."""
     loop = asyncio.get_running_loop()
     while True:
-        async with limiter.slot(timeout=1e9):
+        async with limiter.slot(within=1e9):
             started_at = loop.time()
             try:
                 await provider.first_token()
             except Overloaded:
-                ceiling.on_overload(started_at)
+                limit.on_overload(started_at)
             else:
-                ceiling.on_success(started_at)
+                limit.on_success(started_at)
                 await provider.rest()
 
 
-async def watch(limiter: ConcurrencyLimiter, seconds: float) -> list[int]:
-    """Sample the calls in flight, ten times a second."""
-    samples = []
-    for _ in range(int(seconds * 10)):
-        await asyncio.sleep(0.1)
-        samples.append(limiter.in_flight)
-    return samples
-
-
-def share(samples: list[int], low: int, high: int) -> float:
-    """Return the part of the samples from `low` to `high`."""
-    return sum(low <= sample <= high for sample in samples) / len(samples)
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("start", [1, 60])
-async def test_the_limit_is_found_held_and_followed(seed: int, start: int) -> None:
+@pytest.mark.parametrize(("seed", "start"), [(1, 1), (2, 60)])
+async def test_finds_and_follows_the_limit(
+    monkeypatch: pytest.MonkeyPatch, seed: int, start: int
+) -> None:
     """A provider that serves 12 is held between 9 and 14; when it recovers to 40, so does it."""
     rng = Random(seed)
+    monkeypatch.setattr(adaptive, "random", rng.random)
     limiter = ConcurrencyLimiter(start, max_queue=100, queue_timeout=1e9)
-    ceiling = AdaptiveCeiling(limiter, maximum=60, jitter=rng.random)
+    limit = AdaptiveLimit(limiter, maximum=60)
     provider = SimulatedProvider(12, rng)
-    users = [asyncio.create_task(user(limiter, ceiling, provider)) for _ in range(100)]
+    users = [asyncio.create_task(user(limiter, limit, provider)) for _ in range(100)]
     for capacity, warm_up, low, high in [(12, 60.0, 9, 14), (40, 240.0, 31, 42)]:
         provider.capacity = capacity
         await asyncio.sleep(warm_up)
-        provider.served = provider.refused = 0
-        in_flight = await watch(limiter, seconds=600.0)
-        assert share(in_flight, low, high) >= 0.95
+        provider.served = provider.refused = within = 0
+        for _ in range(6000):
+            await asyncio.sleep(0.1)
+            within += low <= limiter.in_flight <= high
+        assert within >= 0.95 * 6000
         assert provider.refused < 0.02 * (provider.served + provider.refused)
     for task in users:
         task.cancel()
     await asyncio.wait(users)
-    assert limiter.in_flight == 0
 
 
-async def succeed(limiter: ConcurrencyLimiter, ceiling: AdaptiveCeiling, *, calls: int) -> None:
-    """Report so many calls, begun one after another, with the whole limit in flight."""
+def make(limit: int, maximum: int = 20) -> tuple[ConcurrencyLimiter, AdaptiveLimit]:
+    """Make a limiter with its adaptive limit."""
+    limiter = ConcurrencyLimiter(limit, max_queue=1, queue_timeout=1e9)
+    return limiter, AdaptiveLimit(limiter, maximum=maximum)
+
+
+async def succeed(
+    limiter: ConcurrencyLimiter, limit: AdaptiveLimit, *, calls: int, in_flight: int | None = None
+) -> None:
+    """Report so many calls, one after another, with so many or the whole limit in flight."""
     with ExitStack() as stack:
-        while limiter.in_flight < limiter.limit:
-            stack.enter_context(limiter.join())
+        while limiter.in_flight < (in_flight or limiter.limit):
+            stack.enter_context(limiter.acquire())
         for _ in range(calls):
             await asyncio.sleep(1.0)
-            ceiling.on_success(asyncio.get_running_loop().time())
+            limit.on_success(asyncio.get_running_loop().time())
 
 
-def adaptive(
-    limit: int, maximum: int = 20, jitter: float = 0.0
-) -> tuple[ConcurrencyLimiter, AdaptiveCeiling]:
-    """Make a limiter with its ceiling."""
-    limiter = ConcurrencyLimiter(limit, max_queue=0, queue_timeout=30.0)
-    return limiter, AdaptiveCeiling(limiter, maximum=maximum, jitter=lambda: jitter)
+@pytest.mark.parametrize(
+    ("calls", "in_flight", "expected"),
+    [(5, 6, 6), (6, 6, 7), (6, 3, 7), (100, 2, 6), (100, 6, 8)],
+    ids=["too few", "a round", "half in use", "less than half in use", "the maximum"],
+)
+async def test_increase(calls: int, in_flight: int, expected: int) -> None:
+    """As many successes as the limit is high, with half of it in use, add 1, to the maximum."""
+    limiter, limit = make(6, maximum=8)
+    await succeed(limiter, limit, calls=calls, in_flight=in_flight)
+    assert limiter.limit == expected
 
 
-async def test_a_round_of_successes_adds_one() -> None:
-    """It takes as many successes as the limit is high, and stops at the maximum."""
-    limiter, ceiling = adaptive(5, maximum=6)
-    await succeed(limiter, ceiling, calls=4)
-    assert limiter.limit == 5
-    await succeed(limiter, ceiling, calls=1)
-    assert limiter.limit == 6
-    await succeed(limiter, ceiling, calls=100)
-    assert limiter.limit == 6
-
-
-async def test_a_limit_that_is_not_used_does_not_grow() -> None:
-    """Successes with less than half of the limit in flight prove nothing; with half they do."""
-    limiter, ceiling = adaptive(6)
-    with limiter.join(), limiter.join():
-        for _ in range(100):
-            ceiling.on_success(1.0)
-        assert limiter.limit == 6
-        with limiter.join():
-            for _ in range(6):
-                ceiling.on_success(1.0)
-            assert limiter.limit == 7
-
-
-async def test_one_decrease_a_round_trip() -> None:
-    """Refusals of calls that began before the last decrease are the same news again."""
-    limiter, ceiling = adaptive(20)
+async def test_one_decrease_per_round_trip() -> None:
+    """Refusals of calls that began before the last decrease do not count, down to a limit of 1."""
+    limiter, limit = make(20)
+    for now, started_at, expected in [
+        (1.0, 0.5, 16), (1.0, 0.6, 16), (2.0, 0.9, 16), (2.0, 1.1, 12), (3.0, 3.0, 9),
+    ]:  # fmt: skip
+        await asyncio.sleep(now - asyncio.get_running_loop().time())
+        limit.on_overload(started_at)
+        assert limiter.limit == expected
+    limiter.limit = 1
     await asyncio.sleep(1.0)
-    for _ in range(8):
-        ceiling.on_overload(started_at=0.5)
-    assert limiter.limit == 16
-    await asyncio.sleep(1.0)
-    ceiling.on_overload(started_at=0.9)
-    assert limiter.limit == 16
-    ceiling.on_overload(started_at=1.1)
-    assert limiter.limit == 12
-
-
-async def test_the_limit_never_falls_below_one() -> None:
-    """Somebody has to find out when the provider is back."""
-    limiter, ceiling = adaptive(2)
-    for _ in range(5):
-        await asyncio.sleep(1.0)
-        ceiling.on_overload(asyncio.get_running_loop().time())
+    limit.on_overload(started_at=4.0)
     assert limiter.limit == 1
 
 
-async def test_a_success_under_an_earlier_limit_does_not_count() -> None:
-    """Calls that began before a decrease do not argue against it."""
-    limiter, ceiling = adaptive(5)
+async def test_success_under_an_earlier_limit() -> None:
+    """Calls that began before a decrease are no reason to raise the limit."""
+    limiter, limit = make(5)
     await asyncio.sleep(1.0)
-    ceiling.on_overload(started_at=0.5)
-    assert limiter.limit == 4
-    with limiter.join(), limiter.join():
+    limit.on_overload(started_at=0.5)
+    with limiter.acquire(), limiter.acquire():
         for _ in range(100):
-            ceiling.on_success(started_at=0.9)
+            limit.on_success(started_at=0.9)
     assert limiter.limit == 4
 
 
-@pytest.mark.parametrize(("jitter", "rounds"), [(0.0, 8), (0.5, 12), (1.0, 16)])
-async def test_what_was_refused_is_tried_again_later(jitter: float, rounds: int) -> None:
-    """Below the refused limit it takes 8 to 16 rounds of successes, and beyond it one each."""
-    limiter, ceiling = adaptive(5, jitter=jitter)
+@pytest.mark.parametrize(("number", "rounds"), [(0.0, 8), (0.5, 12), (1.0, 16)])
+async def test_trial(monkeypatch: pytest.MonkeyPatch, number: float, rounds: int) -> None:
+    """The limit that was refused is tried again after 8 to 16 rounds, the next ones after one."""
+    monkeypatch.setattr(adaptive, "random", lambda: number)
+    limiter, limit = make(5)
     await asyncio.sleep(1.0)
-    ceiling.on_overload(started_at=0.5)
-    await succeed(limiter, ceiling, calls=4 * rounds - 1)
-    assert limiter.limit == 4
-    await succeed(limiter, ceiling, calls=1)
-    assert limiter.limit == 5
-    await succeed(limiter, ceiling, calls=5)
-    assert limiter.limit == 6
+    limit.on_overload(started_at=0.5)
+    for calls, expected in [(4 * rounds - 1, 4), (1, 5), (5, 6)]:
+        await succeed(limiter, limit, calls=calls)
+        assert limiter.limit == expected
 
 
-async def test_the_providers_retry_after_is_a_pause() -> None:
-    """Nothing is sent until then, whatever call it came with; at most for `longest_pause`."""
-    limiter = ConcurrencyLimiter(4, max_queue=1, queue_timeout=1e9)
-    ceiling = AdaptiveCeiling(limiter, maximum=4, longest_pause=60.0)
-    clock = asyncio.get_running_loop().time
+async def test_retry_after_is_a_pause() -> None:
+    """A Retry-After pauses the limiter, whatever call it came with, for at most 60 s."""
+    limiter, limit = make(4)
     await asyncio.sleep(1.0)
-    ceiling.on_overload(started_at=0.5, retry_after=5.0)
-    async with limiter.slot():
-        assert clock() == 6.0
-    ceiling.on_overload(started_at=0.6, retry_after=3600.0)
+    for started_at, retry_after, until in [(0.5, 5.0, 6.0), (0.6, 3600.0, 66.0)]:
+        limit.on_overload(started_at, retry_after)
+        async with limiter.slot():
+            assert asyncio.get_running_loop().time() == until
     assert limiter.limit == 3
-    async with limiter.slot():
-        assert clock() == 66.0

@@ -51,7 +51,7 @@ INVALID = {"type": "invalid_request_error"}
     ("error", "described", "at_openai"),
     [
         (
-            QueueFull("8 wait", 2.5),
+            QueueFull("8 wait", retry_after=2.5),
             {"type": "queue_full", "message": "8 wait", "retry_after": 2.5},
             {"code": "queue_full"},
         ),

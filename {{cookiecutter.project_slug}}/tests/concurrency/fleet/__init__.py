@@ -1,1 +1,0 @@
-"""Tests of the slots that a fleet shares, on a real server."""

@@ -1,0 +1,1 @@
+"""Tests of the slots that processes share, on a real server."""

