@@ -6,7 +6,7 @@ ended with an error its client can read. Only then the signal goes on to the ser
 A second signal ends the waiting, unless it comes so soon that it is the same stop told twice; a
 third goes on to the server at once.
 
-Needs: the standard library, and a main thread for the signals.
+Needs: `app.errors`, and a main thread for the signals.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
+
+from app.errors import ServiceError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_STOP = 1.0
@@ -28,17 +30,10 @@ LAST_WORDS = 1.0
 """Seconds for the clients to be told after the drain timeout."""
 
 
-class DrainingError(Exception):
-    """The service is shutting down; another instance, or the next, will answer.
-
-    `retry_after` is in seconds, or None.
-    """
+class DrainingError(ServiceError):
+    """The service is shutting down; another instance, or the next, will answer."""
 
     type = "draining"
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class Drain:

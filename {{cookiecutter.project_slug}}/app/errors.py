@@ -20,13 +20,15 @@ class ServiceError(Exception):
 
     `permanent` is true if trying again cannot help; `retry_after` is the number of seconds after
     which trying again makes sense, or None. `public_message` is what clients see where the message
-    itself names servers or files.
+    itself names servers or files. `code` and `param` are those of an error in OpenAI's shape.
     """
 
     type = "service_error"
     permanent = False
     retry_after: float | None = None
     public_message: str | None = None
+    code: str | None = None
+    param: str | None = None
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -9,11 +9,10 @@ import structlog
 from fastapi import FastAPI
 
 from app import __title__, __version__
-from app.api import chat, failures, health, openai
-from app.api.body_limit import BodyLimit
+from app.api import chat, errors, health, openai
+from app.api.bodies import ClientLimits
 from app.api.documents import router as documents_router  # optional: vector_store
 from app.api.page import router as page_router  # optional: web_page
-from app.api.send_timeout import SendTimeout
 from app.lifespan import LifespanErrors, lifespan_of
 from app.settings import Settings, load_settings, removed_variables
 from app.telemetry.access import RequestLog
@@ -31,11 +30,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         log.warning("settings that were removed are still set", removed=removed)
     app = FastAPI(title=__title__, version=__version__, lifespan=lifespan_of(settings))
     silence = settings.send_timeout
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, silence=silence)
-    app.add_middleware(SendTimeout, seconds=settings.send_timeout)
+    app.add_middleware(ClientLimits, max_body=settings.max_body_bytes, silence=silence)
     app.add_middleware(RequestLog)
     app.add_middleware(LifespanErrors)
-    failures.add_handlers(app)
+    errors.add_handlers(app)
     app.include_router(chat.router)
     app.include_router(openai.router)
     app.include_router(documents_router)  # optional: vector_store

@@ -1,116 +1,277 @@
-"""One request's way in, and what it holds until it is answered.
+"""The pass of a request, from its key to its answer, and how to write an endpoint of your own.
 
-A request is authenticated and counted, may have passages retrieved for it, waits for a slot,
+    @router.post("/summarize")
+    async def summarize(body: Text, request: Request, admission: AdmissionDep) -> EventStream:
+        messages = [{"role": "system", "content": "Summarize."},
+                    {"role": "user", "content": body.text}]
+        return await admission.stream(request, {"messages": messages}, ChatEvents())
+
+The request is authenticated and counted, may have passages retrieved for it, waits for a slot,
 reserves its rate budgets and opens the provider's stream. FastAPI closes the dependency after the
 response, however that ended: a generator's `finally` may never run, a dependency's does. So
-everything is given back exactly once: the provider's stream, then the reservation, then the slot.
+everything is given back exactly once: the provider's stream, the reservation, the slot.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import replace
-from typing import Annotated
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
-from fastapi import Depends
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import ClientDisconnect
 
-from app.api.auth import ClientDep
-from app.api.metering import Meter, with_output_limit
-from app.api.services import ServicesDep
+from app.api.stream import Events, EventStream, Relay, while_connected
 from app.clients import Client
 from app.concurrency.limiter import Slot
+from app.errors import UnauthorizedError
 from app.lifespan import Services
 from app.limits import TIER
-from app.llm.base import ChunkStream, JSONObject, usage_of
-from app.ratelimit.estimate import estimate_embeddings, estimate_text, estimate_tokens
+from app.llm.base import (
+    Chunk,
+    JSONObject,
+    ProviderAuthenticationError,
+    ProviderOverloadedError,
+    ProviderRateLimitedError,
+    ProviderRejectedError,
+    Usage,
+    usage_of,
+)
+from app.ratelimit.estimate import (
+    estimate_embeddings,
+    estimate_prompt,
+    estimate_text,
+    estimate_tokens,
+)
 from app.ratelimit.header_fields import rate_limit_fields
+from app.ratelimit.protocol import Reservation
 from app.retrieval.base import Retrieved
-from app.retrieval.prompt import fit
-from app.streaming.relay import Relay
+from app.retrieval.prompt import cite, fit, question_of
+
+POSITION_INTERVAL = 1.0
+"""Seconds between two looks at the place in the queue."""
+NOTHING_USED = (
+    ProviderAuthenticationError,
+    ProviderOverloadedError,
+    ProviderRateLimitedError,
+    ProviderRejectedError,
+)
+
+log = structlog.get_logger(__name__)
+bearer = HTTPBearer(auto_error=False, description="One of the keys of API_KEYS")
+
+
+async def services_of(request: Request) -> Services:
+    """Return what the lifespan opened."""
+    services: Services = request.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]
+
+
+async def authenticate(
+    request: Request,
+    services: ServicesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> Client:
+    """Identify the client, by name in logs and budgets; UnauthorizedError if the key is unknown."""
+    if services.keyring.is_open:
+        client = Client(f"address:{request.client.host if request.client else 'unknown'}")
+    else:
+        known = credentials and services.keyring.client_with(credentials.credentials)
+        if not known:
+            raise UnauthorizedError("an API key is needed, as `Authorization: Bearer KEY`")
+        client = known
+    structlog.contextvars.bind_contextvars(client=client.name)
+    return client
+
+
+ClientDep = Annotated[Client, Depends(authenticate)]
+
+
+@dataclass
+class Answer:
+    """What is known of an answer so far; `outcome` is final when `after` is called."""
+
+    outcome: Literal["complete", "failed", "abandoned"] = "abandoned"
+    error: Exception | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    texts: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """What chunks without text hold: reasoning, the arguments of tool calls."""
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self.texts)
+
+    def add(self, chunks: list[Chunk]) -> None:
+        """Note what came from the provider."""
+        for chunk in chunks:
+            if text := chunk.text:
+                self.texts.append(text)
+            else:
+                self.others.append("".join(_strings(chunk.body.get("choices", [])[:1])))
+            self.usage = chunk.usage or self.usage
+            self.finish_reason = chunk.finish_reason or self.finish_reason
+
+    def tokens(self, request: JSONObject) -> int | None:
+        """Return the tokens that were used; None if that is unknown.
+
+        That is what the provider counted; else, where the answer broke off, an estimate of the
+        prompt and of what was received; nothing, where the provider refused.
+        """
+        if self.usage is not None:
+            return self.usage.prompt_tokens + self.usage.completion_tokens
+        if (self.texts or self.others) and not self.finish_reason:
+            received = estimate_text(self.text) + estimate_text("".join(self.others))
+            return estimate_prompt(request) + received
+        return 0 if isinstance(self.error, NOTHING_USED) else None
+
+
+After = Callable[[Answer], Awaitable[object]]
+Call = Callable[[JSONObject], Awaitable[JSONObject]]
 
 
 class Admission:
-    """What one admitted request holds: its slot, its reservation, the provider's stream."""
+    """One admitted request: it holds a slot, a reservation and the provider's stream."""
 
     def __init__(
         self, services: Services, client: Client, *, held: AsyncExitStack, response: AsyncExitStack
     ) -> None:
         self.services = services
-        self._client = client
-        self._held = held
-        self._response = response
-        self._budgets = services.limits.budgets(client)
+        self.client = client
+        self.answer = Answer()
         self.headers: dict[str, str] = {}
         """How the client's own budgets stood when its call was reserved; none before that."""
+        self._budgets = services.limits.budgets(client)
+        self._held = held
+        self._response = response
 
-    async def retrieve(self, question: str) -> Retrieved:
-        """Find what the answer may be made from, as much as the settings allow; no slot is held.
+    async def stream(
+        self,
+        request: Request,
+        question: JSONObject,
+        events: Events,
+        *,
+        retrieve: bool = False,
+        after: After | None = None,
+    ) -> EventStream:
+        """Answer an OpenAI chat body with a stream of events.
 
-        A used-up budget and a full queue are refused before retrieval costs anything. No place is
-        kept, so `acquire` may still refuse.
+        Returns with the first event to send; a failure before that is raised, so that it has a
+        status of its own. `after` is awaited once when the answer has ended, however it ended, and
+        when everything is given back.
+        """
+        if after is not None:
+            self._response.push_async_callback(self._run, after)
+
+        def encode_error(error: Exception) -> bytes:
+            self._fail(error)
+            return events.error(error)
+
+        relay = Relay(self._events(question, events, retrieve=retrieve), encode_error)
+        self._response.push_async_callback(relay.aclose)
+        self._response.enter_context(self.services.drain.cutting_off(relay.interrupt))
+        with self._noting_failure():
+            await while_connected(request, relay.open())
+        interval = self.services.settings.ping_interval
+        return EventStream(relay, headers=self.headers, ping=interval)
+
+    async def whole(self, request: Request, call: Call, body: JSONObject) -> JSONObject:
+        """Make one plain call of the provider: `provider.complete` or `provider.embed`."""
+
+        async def answer() -> JSONObject:
+            await self._acquire().wait()
+            return await call(await self._reserve(body))
+
+        with self._noting_failure():
+            async with self.services.drain.bound():
+                answered = await while_connected(request, answer())
+        self.answer.usage = usage_of(answered)
+        await self._held.aclose()
+        return answered
+
+    async def _events(
+        self, question: JSONObject, events: Events, *, retrieve: bool
+    ) -> AsyncGenerator[bytes]:
+        """Yield each piece of the answer that there is; a route may send nothing for some."""
+        if retrieve:
+            retrieved = await self._retrieve(question_of(question["messages"]))
+            yield events.sources(retrieved)
+            question = {**question, "messages": cite(question["messages"], retrieved.found)}
+        slot, last_position, within = self._acquire(), 0, 0.0
+        while not await slot.wait(within):
+            if slot.position != last_position:
+                last_position = slot.position
+                yield events.queued(last_position)
+            within = POSITION_INTERVAL
+        bounded = await self._reserve(question)
+        opening = self.services.provider.stream(bounded)
+        async for chunks in await self._held.enter_async_context(opening):
+            self.answer.add(chunks)
+            yield events.chunks(chunks)
+        await self._held.aclose()  # only the client has still to read
+        self.answer.outcome = "complete"
+        yield events.end(self.answer)
+
+    def _fail(self, error: Exception) -> None:
+        self.answer.error = error
+        if not isinstance(error, ClientDisconnect):
+            self.answer.outcome = "failed"
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    async def _run(self, after: After) -> None:
+        try:
+            await after(self.answer)
+        except Exception:
+            log.exception("the hook after the answer failed")
+
+    async def _retrieve(self, question: str) -> Retrieved:
+        """Find what to answer from, as much as the settings allow; no slot is held.
+
+        A used-up budget and a full queue refuse before retrieval costs anything. No place is kept,
+        so `_acquire` may still refuse.
         """
         self.services.limits.limiter.check(self._budgets)
-        self.services.limiter.check_room(self._client.name)
+        self.services.limiter.check_room(self.client.name)
         retrieved = await self.services.retrieval.retriever.retrieve(question)
         settings = self.services.settings
         best = retrieved.found[: settings.retrieval_passages]
         found = fit(best, budget=settings.retrieval_tokens, estimate=estimate_text)
         return replace(retrieved, found=found)
 
-    def acquire(self) -> Slot:
-        """Take a slot or a place in the queue; QueueFull where neither is left.
-
-        A budget that is known to be used up is refused here already, as RateLimited.
-        """
+    def _acquire(self) -> Slot:
+        """Take a slot or a place in the queue, unless a budget is known to be used up."""
         self.services.limits.limiter.check(self._budgets)
-        return self._held.enter_context(self.services.limiter.acquire(self._client.name))
-
-    async def open(self, request: JSONObject) -> ChunkStream:
-        """Open the provider's answer, up to its first token; the slot must be held.
-
-        RateLimited or CostAboveLimit where a budget has too little left.
-        """
-        bounded = await self._reserve(request)
-        with self.meter.noting_refusal():
-            return await self._held.enter_async_context(self.services.provider.stream(bounded))
-
-    async def call(
-        self, call: Callable[[JSONObject], Awaitable[JSONObject]], request: JSONObject
-    ) -> JSONObject:
-        """Make one plain call of the provider, on the same terms as `open`."""
-        bounded = await self._reserve(request)
-        with self.meter.noting_refusal():
-            answer = await call(bounded)
-        self.meter.usage = usage_of(answer)
-        return answer
+        return self._held.enter_context(self.services.limiter.acquire(self.client.name))
 
     async def _reserve(self, request: JSONObject) -> JSONObject:
         """Reserve the most that `request` may cost, and return it bounded to that."""
         if any(budget.unit == "tokens" for budget in self._budgets):
-            request = with_output_limit(request, self.services.settings.llm_max_tokens)
-        reservation = await self.services.limits.limiter.reserve(
-            self._budgets, tokens=_estimate(request)
-        )
+            request = _with_output_limit(request, self.services.settings.llm_max_tokens)
+        limiter = self.services.limits.limiter
+        reservation = await limiter.reserve(self._budgets, tokens=_estimate(request))
         own = [standing for standing in reservation.standings if standing.budget.key != TIER]
-        self.headers = rate_limit_fields(own)
-        self.meter = Meter(reservation, request, self.services.metrics)
-        self._held.callback(self.meter.settle)
+        self.headers |= rate_limit_fields(own)
+        self._held.callback(self._settle, reservation, request)
         return request
 
-    def relay(self, relay: Relay) -> None:
-        """Close `relay` when the response is over, and end it with an error if the drain is."""
-        self._response.push_async_callback(relay.aclose)
-        self._response.enter_context(self.services.drain.cutting_off(relay.interrupt))
-
-    async def release(self) -> None:
-        """Give back the stream and the slot: the answer is whole, only its reader is left."""
-        await self._held.aclose()
-
-
-def _estimate(request: JSONObject) -> int:
-    """Return the most tokens that a chat or an embeddings request may cost."""
-    if "messages" in request:
-        return estimate_tokens(request, default_max_tokens=0)
-    return estimate_embeddings(request)
+    def _settle(self, reservation: Reservation, request: JSONObject) -> None:
+        """Replace the estimate by what is known, then count it; a budget waits for no metric."""
+        reservation.settle(tokens=self.answer.tokens(request))
+        if self.answer.usage is not None:
+            self.services.metrics.count_usage(self.answer.usage)
 
 
 async def admit(services: ServicesDep, client: ClientDep) -> AsyncIterator[Admission]:
@@ -121,3 +282,28 @@ async def admit(services: ServicesDep, client: ClientDep) -> AsyncIterator[Admis
 
 
 AdmissionDep = Annotated[Admission, Depends(admit)]
+
+
+def _with_output_limit(request: JSONObject, most: int) -> JSONObject:
+    """Bound a chat request that names no maximum of its own, so that its cost is bounded."""
+    if "messages" not in request or request.get("max_completion_tokens"):
+        return request
+    return {**request, "max_tokens": request.get("max_tokens") or most}
+
+
+def _estimate(request: JSONObject) -> int:
+    """Return the most tokens that a chat or an embeddings request may cost."""
+    if "messages" in request:
+        return estimate_tokens(request, default_max_tokens=0)
+    return estimate_embeddings(request)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Find the texts of a delta, at any depth, but not its role."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            if name != "role":
+                yield from _strings(part)

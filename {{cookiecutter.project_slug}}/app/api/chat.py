@@ -6,21 +6,18 @@
 `error` {"type", "message", "retry_after"?}, never silence.
 """
 
-from collections.abc import AsyncGenerator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
-from app.api.admission import Admission, AdmissionDep
-from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
-from app.api.responses import EventStream, stream_response
-from app.llm.base import JSONObject
-from app.retrieval.prompt import cite, question_of
-from app.streaming import chat_events
-
-POSITION_INTERVAL = 1.0
-"""Seconds between two looks at the queue: each step of it would be news for everybody in it."""
+from app.api.admission import AdmissionDep, Answer
+from app.api.bodies import MAX_MESSAGES, GuardedRoute
+from app.api.errors import describe
+from app.api.stream import EventStream
+from app.llm.base import Chunk, JSONObject
+from app.retrieval.base import Retrieved
 
 router = APIRouter(tags=["chat"], route_class=GuardedRoute)
 
@@ -35,7 +32,7 @@ class Message(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A question with what was said before it."""
+    """A question with the conversation before it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,47 +47,55 @@ class ChatRequest(BaseModel):
         return self.model_dump(exclude_none=True, exclude={"retrieve"})
 
 
+class ChatEvents:
+    """The events of `/chat` as bytes: encoding them once is cheaper than passing dicts on."""
+
+    def queued(self, position: int) -> bytes:
+        """See `Events`."""
+        return _event(b"queued", {"position": position})
+
+    def sources(self, retrieved: Retrieved) -> bytes:
+        """See `Events`."""
+        found = [
+            {"title": one.title, "url": one.url, "snippet": one.snippet, "source": one.source}
+            for one in retrieved.found
+        ]
+        degraded = [{"source": one.source, "reason": one.reason} for one in retrieved.degraded]
+        return _event(b"sources", {"sources": found, "degraded": degraded})
+
+    def chunks(self, chunks: list[Chunk]) -> bytes:
+        """See `Events`."""
+        return b"".join(
+            b'event: token\ndata: {"text":%b}\n\n' % to_json(text)
+            for chunk in chunks
+            if (text := chunk.text)
+        )
+
+    def end(self, answer: Answer) -> bytes:
+        """See `Events`."""
+        usage = answer.usage and {
+            "prompt_tokens": answer.usage.prompt_tokens,
+            "completion_tokens": answer.usage.completion_tokens,
+        }
+        done = _event(b"done", {"finish_reason": answer.finish_reason or "stop"})
+        return _event(b"usage", usage) + done if usage else done
+
+    def error(self, error: Exception) -> bytes:
+        """See `Events`."""
+        return _event(b"error", describe(error))
+
+
+def _event(name: bytes, data: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name, to_json(data))
+
+
 @router.post("/chat")
 async def chat(question: ChatRequest, request: Request, admission: AdmissionDep) -> EventStream:
     """Stream the answer as events; a refusal before the first one has its own status.
 
-    The client's budgets are told where the answer begins at once, not with a place in the queue
-    or with sources: nothing is reserved by then.
+    The headers tell the client's budgets where the answer begins at once, not with a place in the
+    queue or with sources: nothing is reserved by then.
     """
-    return await stream_response(
-        _events(question.for_provider(), admission, retrieve=question.retrieve),
-        encode_error=chat_events.error,
-        request=request,
-        admission=admission,
+    return await admission.stream(
+        request, question.for_provider(), ChatEvents(), retrieve=question.retrieve
     )
-
-
-async def _events(
-    question: JSONObject, admission: Admission, *, retrieve: bool
-) -> AsyncGenerator[bytes]:
-    if retrieve:
-        retrieved = await admission.retrieve(question_of(question["messages"]))
-        yield chat_events.sources(retrieved)
-        question = {**question, "messages": cite(question["messages"], retrieved.found)}
-    async for position in _positions(admission):
-        yield chat_events.queued(position)
-    async for chunks in await admission.open(question):
-        admission.meter.watch(chunks)
-        tokens = b"".join(chat_events.token(chunk.text) for chunk in chunks if chunk.text)
-        if tokens:
-            yield tokens
-    await admission.release()
-    usage = admission.meter.usage
-    done = chat_events.done(admission.meter.finish_reason)
-    yield (chat_events.usage(usage) if usage else b"") + done
-
-
-async def _positions(admission: Admission) -> AsyncGenerator[int]:
-    """Wait for the slot; yield the place in the queue at once, then whenever it has changed."""
-    slot = admission.acquire()
-    told, patience = 0, 0.0
-    while not await slot.wait(within=patience):
-        if slot.position != told:
-            told = slot.position
-            yield told
-        patience = POSITION_INTERVAL

@@ -16,8 +16,7 @@ from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from app.api.auth import ClientDep, authenticate
-from app.api.services import ServicesDep
+from app.api.admission import ClientDep, ServicesDep, authenticate
 from app.clients import Client
 from app.documents.catalogue import Document
 from app.documents.pipeline import NO_PAGES

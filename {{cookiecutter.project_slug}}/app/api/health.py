@@ -4,7 +4,7 @@ from math import ceil
 
 from fastapi import APIRouter, Response, status
 
-from app.api.services import ServicesDep
+from app.api.admission import ServicesDep
 
 METRICS_MEDIA_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 

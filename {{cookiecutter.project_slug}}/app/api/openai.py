@@ -5,7 +5,6 @@ this service does not know go to the provider and come back from it as they are.
 Source: https://platform.openai.com/docs/api-reference
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import chain
 from typing import Annotated, Any
 
@@ -13,11 +12,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PositiveInt
 from pydantic_core import to_json
 
-from app.api.admission import Admission, AdmissionDep
-from app.api.guarded_route import MAX_MESSAGES, GuardedRoute
-from app.api.responses import plain_response, stream_response
+from app.api.admission import Admission, AdmissionDep, Answer
+from app.api.bodies import MAX_MESSAGES, GuardedRoute
+from app.api.errors import describe, openai_error
+from app.api.stream import while_connected
 from app.llm.base import Chunk, JSONObject
-from app.streaming import openai_events
+from app.retrieval.base import Retrieved
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=GuardedRoute)
 
@@ -76,72 +76,65 @@ class EmbeddingRequest(OpenAIRequest):
     messages: None = None  # whoever meters a call tells a chat by them
 
 
+class OpenAIEvents:
+    """The chunks of a streamed completion as bytes, with all their fields."""
+
+    def __init__(self, *, with_usage: bool) -> None:
+        self._with_usage = with_usage
+
+    def queued(self, _: int) -> bytes:
+        """See `Events`: OpenAI's format has none."""
+        return b""
+
+    def sources(self, _: Retrieved) -> bytes:
+        """See `Events`: OpenAI's format has none."""
+        return b""
+
+    def chunks(self, chunks: list[Chunk]) -> bytes:
+        """See `Events`; the service always asks for usage, the client may not have."""
+        return b"".join(
+            b"data: %b\n\n" % to_json(chunk.body)
+            for chunk in chunks
+            if self._with_usage or chunk.body.get("choices") or not chunk.body.get("usage")
+        )
+
+    def end(self, _: Answer) -> bytes:
+        """See `Events`."""
+        return b"data: [DONE]\n\n"
+
+    def error(self, error: Exception) -> bytes:
+        """See `Events`; no `[DONE]` follows."""
+        return b"data: %b\n\n" % to_json(openai_error(describe(error)))
+
+
 @router.post("/chat/completions")
 async def completions(
     body: CompletionRequest, request: Request, admission: AdmissionDep
 ) -> Response:
     """Answer with a completion, or with its chunks as they come."""
     if not body.stream:
-        return await _whole(admission.services.provider.complete, body, request, admission)
+        call = admission.services.provider.complete
+        answered = await admission.whole(request, call, body.for_provider())
+        return _response(answered, admission)
     with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return await stream_response(
-        _events(body.for_provider(), admission, with_usage=with_usage),
-        encode_error=openai_events.error,
-        request=request,
-        admission=admission,
-    )
+    return await admission.stream(request, body.for_provider(), OpenAIEvents(with_usage=with_usage))
 
 
 @router.post("/embeddings")
 async def embeddings(body: EmbeddingRequest, request: Request, admission: AdmissionDep) -> Response:
     """Pass the provider's embeddings through."""
-    return await _whole(admission.services.provider.embed, body, request, admission)
+    call = admission.services.provider.embed
+    return _response(await admission.whole(request, call, body.for_provider()), admission)
 
 
 @router.get("/models")
 async def models(request: Request, admission: AdmissionDep) -> dict[str, object]:
-    """List the models of the provider that is asked first."""
-
-    async def ask() -> list[JSONObject]:
-        await admission.acquire().wait()
-        return await admission.services.provider.models()
-
-    return {
-        "object": "list",
-        "data": await plain_response(ask(), request=request, admission=admission),
-    }
+    """List the models of the provider that is asked first; this takes no slot and no budget."""
+    async with admission.services.drain.bound():
+        listed = await while_connected(request, admission.services.provider.models())
+    return {"object": "list", "data": listed}
 
 
-async def _whole(
-    call: Callable[[JSONObject], Awaitable[JSONObject]],
-    body: OpenAIRequest,
-    request: Request,
-    admission: Admission,
-) -> Response:
-    async def answer() -> JSONObject:
-        await admission.acquire().wait()
-        return await admission.call(call, body.for_provider())
-
-    answered = await plain_response(answer(), request=request, admission=admission)
-    await admission.release()
-    return Response(to_json(answered), media_type="application/json", headers=admission.headers)
-
-
-async def _events(
-    body: JSONObject, admission: Admission, *, with_usage: bool
-) -> AsyncGenerator[bytes]:
-    await admission.acquire().wait()
-    async for chunks in await admission.open(body):
-        admission.meter.watch(chunks)
-        events = b"".join(
-            openai_events.chunk(chunk) for chunk in chunks if with_usage or not _only_usage(chunk)
-        )
-        if events:
-            yield events
-    await admission.release()
-    yield openai_events.DONE
-
-
-def _only_usage(chunk: Chunk) -> bool:
-    """Tell the chunk that is there because this service, not the client, asked for usage."""
-    return not chunk.body.get("choices") and bool(chunk.body.get("usage"))
+def _response(answered: JSONObject, admission: Admission) -> Response:
+    content = to_json(answered)
+    return Response(content, media_type="application/json", headers=admission.headers)

@@ -5,7 +5,7 @@ an answer is a stream of its chunks. Every field a client sends reaches the
 provider, also those that nobody here has heard of, and every field of a chunk
 reaches the client. Adapters for other wire formats translate to and from it.
 
-Needs: the standard library. The errors form one tree:
+Needs: `app.errors`. The errors form one tree:
 
     ProviderError
     ├── ProviderAuthenticationError   the provider refused the service's own key
@@ -24,19 +24,20 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.errors import ServiceError
+
 JSONObject = dict[str, Any]
 
 MOST_TOKENS = 10**9
 """No answer costs more: a higher count is a provider's mistake."""
 
 
-class ProviderError(Exception):
+class ProviderError(ServiceError):
     """A provider call failed.
 
-    `type` names the failure on the wire; `message` says what happened and `said` what the provider
-    said of it, which may name the operator's account; `retry_after` is its advice in seconds,
-    None where it gave none; `status` is that of its response, None without one; `code` and `param`
-    are its own, in OpenAI's error shape.
+    `message` says what happened, `said` what the provider said of it: that may name the operator's
+    account, so it is not public. `status` is that of its response, None without one; `code` and
+    `param` are its own.
     """
 
     type = "provider_error"
@@ -51,13 +52,14 @@ class ProviderError(Exception):
         code: str | None = None,
         param: str | None = None,
     ) -> None:
-        super().__init__(f"{message}: {said}" if said else message)
+        super().__init__(f"{message}: {said}" if said else message, retry_after=retry_after)
         self.message = message
         self.said = said
-        self.retry_after = retry_after
         self.status = status
         self.code = code
         self.param = param
+        if not isinstance(self, ProviderRejectedError):
+            self.public_message = message
 
 
 class ProviderAuthenticationError(ProviderError):

@@ -20,12 +20,14 @@ Every implementation guarantees:
   counts and later ones do nothing. A reservation that nobody settles costs its
   estimate until its second leaves the window, and nothing after that.
 
-Needs: the standard library.
+Needs: `app.errors`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
+
+from app.errors import ServiceError
 
 Unit = Literal["requests", "tokens"]
 
@@ -110,18 +112,10 @@ class RateLimiter(Protocol):
         ...
 
 
-class RateLimitError(Exception):
-    """A call was not admitted.
+class RateLimitError(ServiceError):
+    """A call was not admitted."""
 
-    `type` is the error's name on the wire; `retry_after` is in seconds, None where coming back
-    does not help.
-    """
-
-    type: ClassVar[str] = "rate_limit_error"
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    type = "rate_limit_error"
 
 
 class RateLimited(RateLimitError):  # noqa: N818 -- a refusal, not a fault

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.api.guarded_route import MAX_CONTAINERS, MAX_MESSAGES, MAX_STRINGS, MAX_TEXT, MAX_VALUES
+from app.api.bodies import MAX_CONTAINERS, MAX_MESSAGES, MAX_STRINGS, MAX_TEXT, MAX_VALUES
 from app.drain import Drain
 from tests.service import (
     COMPLETION,

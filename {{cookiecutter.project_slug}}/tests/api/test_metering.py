@@ -1,14 +1,12 @@
 """What a call costs, and what its client is told, where the provider's words make no sense."""
 
+import contextlib
 from typing import Any
 
+import httpx
 import pytest
 
-from app.api.metering import Meter
-from app.concurrency.limiter import ConcurrencyLimiter
 from app.llm.base import Usage
-from app.ratelimit.memory import MemoryRateLimiter
-from app.ratelimit.protocol import Budget
 from app.telemetry.metrics import Metrics
 from tests.service import COMPLETION, EMBEDDING, QUESTION, Event, at_upstream, serve
 from tests.upstream import Action, FakeUpstream, Script, sse
@@ -103,14 +101,11 @@ class BrokenMetrics(Metrics):
         raise OverflowError(usage)
 
 
-async def test_settlement_does_not_wait_for_the_metric() -> None:
+async def test_settlement_does_not_wait_for_the_metric(upstream: FakeUpstream) -> None:
     """Where the metric fails, the budget has got back what was not used all the same."""
-    limiter, budget = MemoryRateLimiter(clock=lambda: 0), Budget("provider", "tokens", limit=100)
-    reservation = await limiter.reserve([budget], tokens=90)
-    metrics = BrokenMetrics(ConcurrencyLimiter(1, max_queue=1, queue_timeout=1))
-    meter = Meter(reservation, QUESTION, metrics)
-    meter.usage = Usage(7, 5)
-    with pytest.raises(OverflowError):
-        meter.settle()
-    (standing,) = (await limiter.reserve([budget], tokens=0, requests=0)).standings
-    assert standing.remaining == 100 - 12
+    async with serve(**at_upstream(upstream, rate_limit_tokens=5000)) as service:
+        service.use(metrics=BrokenMetrics(service.services.limiter))
+        with contextlib.suppress(httpx.HTTPError):
+            await ask(service, "/chat", QUESTION)
+        await service.idle()
+        assert await left(service) == {TOKENS: 5000 - 7 - 5}

@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.api.disconnect import while_connected
+from app.api.stream import while_connected
 
 
 class Caller:

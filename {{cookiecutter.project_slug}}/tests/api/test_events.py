@@ -6,6 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.api.admission import Answer
+from app.api.chat import ChatEvents
+from app.api.errors import DEFAULT_RETRY_AFTER
+from app.api.openai import OpenAIEvents
 from app.concurrency.limiter import QueueFull
 from app.llm.base import (
     BrokenStreamError,
@@ -15,33 +19,32 @@ from app.llm.base import (
     Usage,
 )
 from app.llm.sse import SSEDecoder
-from app.streaming import chat_events, openai_events
-from app.streaming.describe import DEFAULT_RETRY_AFTER
+
+CHAT, OPENAI = ChatEvents(), OpenAIEvents(with_usage=True)
 
 
-def decoded(event: bytes) -> tuple[str, object]:
-    """Read back the one event in these bytes."""
-    ((name, data),) = SSEDecoder().feed(event)
-    return name, json.loads(data)
+def decoded(events: bytes) -> list[tuple[str, object]]:
+    """Read back the events in these bytes."""
+    return [(name, json.loads(data)) for name, data in SSEDecoder().feed(events)]
 
 
 def test_chat_events() -> None:
     """Each event of /chat has its name and its fields."""
-    assert decoded(chat_events.queued(3)) == ("queued", {"position": 3})
-    assert decoded(chat_events.token("Hi")) == ("token", {"text": "Hi"})
-    assert decoded(chat_events.done("stop")) == ("done", {"finish_reason": "stop"})
-    assert decoded(chat_events.usage(Usage(prompt_tokens=1, completion_tokens=2))) == (
-        "usage",
-        {"prompt_tokens": 1, "completion_tokens": 2},
-    )
+    assert decoded(CHAT.queued(3)) == [("queued", {"position": 3})]
+    assert decoded(CHAT.chunks([])) == []
+    assert decoded(CHAT.end(Answer())) == [("done", {"finish_reason": "stop"})]
+    assert decoded(CHAT.end(Answer(finish_reason="length", usage=Usage(1, 2)))) == [
+        ("usage", {"prompt_tokens": 1, "completion_tokens": 2}),
+        ("done", {"finish_reason": "length"}),
+    ]
 
 
 @given(st.text())
 def test_any_text_survives(text: str) -> None:
     """No text can end an event early or change another."""
-    assert decoded(chat_events.token(text)) == ("token", {"text": text})
-    body = {"choices": [{"delta": {"content": text}}]}
-    assert decoded(openai_events.chunk(Chunk(body))) == ("message", body)
+    chunk = Chunk({"choices": [{"delta": {"content": text}}]})
+    assert decoded(CHAT.chunks([chunk])) == [("token", {"text": text})] * bool(text)
+    assert decoded(OPENAI.chunks([chunk])) == [("message", chunk.body)]
 
 
 INVALID = {"type": "invalid_request_error"}
@@ -97,6 +100,6 @@ def test_errors(
     error: Exception, described: dict[str, object], at_openai: dict[str, object]
 ) -> None:
     """An error is an event with type, message and advice; on `/v1` in OpenAI's words."""
-    assert decoded(chat_events.error(error)) == ("error", described)
+    assert decoded(CHAT.error(error)) == [("error", described)]
     body = {"param": None, **described, **at_openai}
-    assert decoded(openai_events.error(error)) == ("message", {"error": body})
+    assert decoded(OPENAI.error(error)) == [("message", {"error": body})]

@@ -1,24 +1,29 @@
-"""A route that authenticates before it reads the body, and whose JSON is cheap to process.
+"""Request bodies: bounded, in time, from a known client, and cheap to process.
 
-FastAPI parses a route's body before it runs the route's dependencies, authentication included:
-anybody could make the service read and parse as much as `MAX_BODY_BYTES`.
+`ClientLimits` is plain ASGI middleware: Starlette's BaseHTTPMiddleware would put a queue and a task
+between a stream and its client, and FastAPI's `max_body_size` answers without the service's error
+format, request id and log line.
 
 JSON is parsed, validated and passed on by the event loop. The cost grows with the number of values
 rather than with their length, so that number is bounded, by counting bytes before the body is
 parsed. A thread would not help: the parser holds the GIL.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from json import JSONDecodeError
 from typing import Any
 
+import structlog
 from fastapi import Request, Response, status
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.auth import authenticate, bearer
-from app.api.services import services_of
+from app.api.admission import authenticate, bearer, services_of
+from app.llm.interruptible import Interruptible
 
 MAX_TEXT = 4 * 1024 * 1024
 """Bytes of a body without the data of its images, sounds and files."""
@@ -30,6 +35,91 @@ MAX_CONTAINERS = 20_000
 MAX_VALUES = 400_000
 MAX_MESSAGES = 4_000
 """Of a chat, each of which is validated, counted and translated."""
+
+log = structlog.get_logger(__name__)
+
+
+class ClientLimits:
+    """Bound a request's body to `max_body` bytes, and every wait for its client to `silence` s.
+
+    Reading a body raises HTTPException: 413 where it is too large, whether its length is announced
+    or not, and 408 where nothing comes. A client that does not read what was sent would hold its
+    slot for ever; the application is told that it has disconnected. One timer a request looks at
+    the clock now and then, so that takes up to half as long again.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body: int, silence: float) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._silence = silence
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = _LimitedRequest(scope, receive, send, self._max_body, self._silence)
+        try:
+            await self._app(scope, request.receive, request.send)
+        finally:
+            request.timer.cancel()
+
+
+class _LimitedRequest:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, max_body: int, silence: float
+    ) -> None:
+        self._receive, self._send = receive, send
+        self._max_body, self._silence = max_body, silence
+        length = Headers(scope=scope).get("content-length", "")
+        self._size = int(length) if length.isdecimal() else 0
+        self._received = 0
+        self._is_whole = False
+        self._waits = Interruptible()
+        self._sending_since: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self.timer = self._loop.call_later(silence / 2, self._look)
+
+    async def receive(self) -> Message:
+        if self._is_whole:
+            try:
+                return await self._waits.wait(self._receive)
+            except _UnreadError:
+                log.info("client does not read")
+                return {"type": "http.disconnect"}
+        self._check_size()
+        try:
+            async with asyncio.timeout(self._silence):
+                message = await self._receive()
+        except TimeoutError:
+            problem = f"nothing of the body came for {self._silence:g} s"
+            raise HTTPException(status.HTTP_408_REQUEST_TIMEOUT, problem) from None
+        self._is_whole = not message.get("more_body")
+        self._received += len(message.get("body", b""))
+        self._size = max(self._size, self._received)
+        self._check_size()
+        return message
+
+    async def send(self, message: Message) -> None:
+        self._sending_since = self._loop.time()
+        await self._send(message)
+        self._sending_since = None
+
+    def _check_size(self) -> None:
+        if self._size > self._max_body:
+            problem = f"the body is over the limit of {self._max_body} bytes"
+            raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, problem)
+
+    def _look(self) -> None:
+        since = self._sending_since
+        if since is not None and self._loop.time() - since >= self._silence:
+            self._waits.interrupt(_UnreadError())
+        else:
+            self.timer = self._loop.call_later(self._silence / 2, self._look)
+
+
+class _UnreadError(Exception):
+    """The client has not read for too long."""
 
 
 class GuardedRoute(APIRoute):

@@ -7,9 +7,9 @@ from io import StringIO
 
 import pytest
 
+from app.api.stream import Relay
 from app.drain import DrainingError
 from app.llm.base import BrokenStreamError
-from app.streaming.relay import Relay
 from app.telemetry.logs import configure_logging
 
 DRAINING = DrainingError("stopping")
@@ -30,7 +30,7 @@ def encode(error: Exception) -> bytes:
 
 def relay_of(events: AsyncGenerator[bytes]) -> Relay:
     """Relay these events."""
-    return Relay(events, encode_error=encode)
+    return Relay(events, encode)
 
 
 async def failing_after(count: int, error: Exception) -> AsyncGenerator[bytes]:

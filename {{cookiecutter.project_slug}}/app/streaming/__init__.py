@@ -1,1 +1,0 @@
-"""From an answer's chunks to the bytes of a response, whatever way it ends."""

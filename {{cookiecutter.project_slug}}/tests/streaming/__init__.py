@@ -1,1 +1,0 @@
-"""From events to the bytes of a response."""
