@@ -13,12 +13,12 @@ import httpx
 
 from app.concurrency.limiter import ConcurrencyLimiter, LimiterError
 from app.documents.catalogue import Catalogue
-from app.documents.celery import celery_publisher  # optional: job_queue=celery
 from app.documents.database import CatalogueMismatchError
+from app.documents.jobs.celery import celery_publisher  # optional: job_queue=celery
+from app.documents.jobs.taskiq import taskiq_publisher  # optional: job_queue=taskiq
 from app.documents.pipeline import Pages, Pipeline
 from app.documents.reading import Reader
 from app.documents.source import DocumentSource
-from app.documents.taskiq import taskiq_publisher  # optional: job_queue=taskiq
 from app.embeddings.base import Embedder
 from app.embeddings.hashing import HashingEmbedder
 from app.embeddings.remote import RemoteEmbedder
@@ -168,7 +168,7 @@ async def open_document_service(
     """Open everything, and process documents here or publish them to the job workers."""
     async with open_documents(settings, client, pages) as documents:
         publisher: AbstractAsyncContextManager[Publish]
-        broker = settings.broker_url.get_secret_value()  # optional: job_queue
+        broker = str(settings.broker_url.get_secret_value())  # optional: job_queue
         publisher = celery_publisher(broker)  # optional: job_queue=celery
         publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
         publisher = documents.pipeline.started()  # optional: job_queue=none

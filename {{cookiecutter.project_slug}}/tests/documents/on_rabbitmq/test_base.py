@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.documents.publishing import MAX_WAITING, Publisher
+from app.documents.jobs.base import MAX_WAITING, Publisher
 from tests.process import PYTHON, run
 
 
