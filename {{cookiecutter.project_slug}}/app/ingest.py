@@ -19,8 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from app.documents.catalogue import Submission
 from app.documents.pipeline import NO_PAGES
-from app.documents.submission import Submission
 from app.errors import ServiceError
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logging
@@ -85,13 +85,13 @@ def _submission(item: Item, max_bytes: int, documents: Documents) -> Submission:
     if isinstance(item, str):
         if documents.pages is None:
             raise ServiceError(NO_PAGES)
-        return Submission.page(documents.pages.check(item))
+        return Submission(url=documents.pages.check(item))
     status = item.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")  # reading a pipe or a device may never end
     if status.st_size > max_bytes:
         raise OSError(f"larger than MAX_BODY_BYTES={max_bytes}")
-    return Submission.path(item, item.read_bytes())
+    return Submission(content=item.read_bytes(), filename=item.name, path=str(item.absolute()))
 
 
 async def _process(submission: Submission, documents: Documents) -> str:

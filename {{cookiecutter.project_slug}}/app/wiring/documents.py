@@ -6,8 +6,12 @@ The service, the job workers and `python -m app.ingest` all use it.
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -43,7 +47,6 @@ RETRY_FOREVER = (
 """Configuration errors and full queues: they postpone a document and never fail it."""
 UPLOADS = 8
 """Documents accepted at once: each is held in memory several times over."""
-MAX_WAITING_UPLOADS = 64
 UPLOAD_TIMEOUT = 30.0
 """Seconds for which an upload may wait."""
 
@@ -53,20 +56,14 @@ Publish = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """What every process needs that works on documents."""
+    """What stores, processes and finds documents; `publish` announces one that was queued."""
 
     catalogue: Catalogue
     store: PassageStore
     pipeline: Pipeline
     pages: Pages | None
     source: DocumentSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class DocumentService(Documents):
-    """What the HTTP routes need besides."""
-
-    publish: Publish
+    publish: Callable[[str], None]
     uploads: ConcurrencyLimiter
 
 
@@ -113,23 +110,18 @@ def check_documents(settings: Settings) -> None:
 
     A server that is not reachable yet is no error: its first use tries again.
     """
+
+    async def set_up() -> None:
+        async with build_store(settings), build_catalogue(settings) as catalogue:
+            await catalogue.set_up()
+
     try:
-        asyncio.run(_set_up(settings))
-    except ValueError as error:
+        asyncio.run(set_up())
+    except (ValueError, CatalogueMismatchError) as error:
         sys.exit(str(error))
-
-
-async def _set_up(settings: Settings) -> None:
-    store = build_store(settings)
-    async with build_catalogue(settings) as catalogue:
-        try:
-            async with store:
-                await catalogue.set_up()
-        except CatalogueMismatchError as error:
-            raise ValueError(f"DATABASE_URL: {error}") from None
-        except StoreUnavailableError as error:
-            if settings.vector_store_url.get_secret_value().startswith("sqlite"):
-                raise ValueError(f"VECTOR_STORE_URL: {error}") from None
+    except StoreUnavailableError as error:
+        if settings.vector_store_url.get_secret_value().startswith("sqlite"):
+            sys.exit(f"VECTOR_STORE_URL: {error}")
 
 
 @asynccontextmanager
@@ -138,17 +130,18 @@ async def open_documents(
 ) -> AsyncIterator[Documents]:
     """Open everything; nothing is processed before the pipeline is started."""
     embedder = build_embedder(settings, client)
+    width = settings.ingestion_concurrency
     async with (
         build_store(settings) as store,
         build_catalogue(settings) as catalogue,
-        Reader(processes=settings.ingestion_concurrency) as reader,
+        Reader(processes=width) as reader,
         Pipeline(
             catalogue,
             store,
             read=reader.read,
             embedder=embedder,
             pages=pages,
-            width=settings.ingestion_concurrency,
+            width=width,
             retry_forever=RETRY_FOREVER,
         ) as pipeline,
     ):
@@ -158,34 +151,32 @@ async def open_documents(
             pipeline=pipeline,
             pages=pages,
             source=DocumentSource(store, embedder),
+            publish=pipeline.wake,
+            uploads=ConcurrencyLimiter(UPLOADS, max_queue=64, queue_timeout=UPLOAD_TIMEOUT),
         )
 
 
 @asynccontextmanager
 async def open_document_service(
     settings: Settings, client: httpx.AsyncClient, pages: Pages | None = None
-) -> AsyncIterator[DocumentService]:
+) -> AsyncIterator[Documents]:
     """Open everything, and process documents here or publish them to the job workers."""
     async with open_documents(settings, client, pages) as documents:
-        publisher: AbstractAsyncContextManager[Publish]
+        publisher: AbstractAsyncContextManager[Callable[[str], None]]
         broker = str(settings.broker_url.get_secret_value())  # optional: job_queue
         publisher = celery_publisher(broker)  # optional: job_queue=celery
         publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
         publisher = documents.pipeline.started()  # optional: job_queue=none
-        uploads = ConcurrencyLimiter(
-            UPLOADS, max_queue=MAX_WAITING_UPLOADS, queue_timeout=UPLOAD_TIMEOUT
-        )
         async with publisher as publish:
-            yield DocumentService(**vars(documents), publish=publish, uploads=uploads)
+            yield replace(documents, publish=publish)
 
 
 @asynccontextmanager
 async def open_documents_alone(settings: Settings) -> AsyncIterator[Documents]:
     """Open everything with an HTTP client of its own, for a process that does not serve."""
     async with AsyncExitStack() as stack:
-        open_part = stack.enter_async_context
-        client = await open_part(build_client(settings))
+        client = await stack.enter_async_context(build_client(settings))
         pages = None
-        web = await open_part(open_web(settings, client))  # optional: ingestion_client
-        pages = web.pages  # optional: ingestion_client
-        yield await open_part(open_documents(settings, client, pages))
+        web = open_web(settings, client)  # optional: ingestion_client
+        pages = (await stack.enter_async_context(web)).pages  # optional: ingestion_client
+        yield await stack.enter_async_context(open_documents(settings, client, pages))

@@ -11,7 +11,7 @@ from app.retrieval.base import Source
 from app.retrieval.gather import Retriever
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.wiring.documents import DocumentService, open_document_service  # optional: vector_store
+from app.wiring.documents import Documents, open_document_service  # optional: vector_store
 from app.wiring.websearch import open_web  # optional: ingestion_client
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ class Retrieval:
     """What answers are made from."""
 
     retriever: Retriever
-    documents: DocumentService  # optional: vector_store
+    documents: Documents  # optional: vector_store
 
 
 @asynccontextmanager

@@ -9,9 +9,8 @@ import numpy as np
 from fpdf import FPDF
 from fpdf.enums import AccessPermission, EncryptionMethod
 
-from app.documents.catalogue import Catalogue, Document
+from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.pipeline import Pages, Pipeline
-from app.documents.submission import Submission
 from app.errors import ServiceError
 from app.stores.base import Passage, Source, Vector
 from tests.service import PATIENCE
@@ -113,7 +112,7 @@ async def pipeline_over(
 
 async def submitted(catalogue: Catalogue, count: int) -> list[str]:
     """Submit so many pages; return their ids."""
-    pages = [Submission.page(f"https://example.org/{number}") for number in range(count)]
+    pages = [Submission(url=f"https://example.org/{number}") for number in range(count)]
     return [(await catalogue.submit(page))[0].id for page in pages]
 
 

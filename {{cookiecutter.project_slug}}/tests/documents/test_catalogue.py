@@ -5,15 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from app.documents.catalogue import Catalogue, Document
+from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.database import CatalogueMismatchError
-from app.documents.submission import Submission
 from tests.documents.parts import MODEL, found, submitted
 from tests.stores.databases import on_each_database
 
 pytestmark = on_each_database
-TEXT = Submission.text("A zebra has stripes.")
-NEW = Submission.text("A zebra has stripes.", title="New")
+TEXT = Submission(content=b"A zebra has stripes.")
+NEW = Submission(content=b"A zebra has stripes.", title="New")
 EXPIRED = -1.0
 """A lease in seconds that is over at once."""
 
@@ -49,9 +48,8 @@ async def test_one_worker_has_a_document(catalogue: Catalogue, catalogue_url: st
         lambda catalogue, document: catalogue.fail(document, "error"),
         lambda catalogue, document: catalogue.postpone(document, 0),
         lambda catalogue, document: catalogue.keep_page(document, "page"),
-        lambda catalogue, document: catalogue.content(document),
     ],
-    ids=["renew", "ready", "fail", "postpone", "keep_page", "content"],
+    ids=["renew", "ready", "fail", "postpone", "keep_page"],
 )
 @pytest.mark.parametrize("how", ["expired", "replaced", "deleted"])
 async def test_without_its_lease_a_worker_changes_nothing(
@@ -113,7 +111,7 @@ async def test_when_a_document_is_due(catalogue: Catalogue) -> None:
 @pytest.mark.parametrize("text", ["NUL \0", "half of a pair \ud83d"])
 async def test_text_that_databases_refuse(catalogue: Catalogue, text: str) -> None:
     """Titles, file names and errors with NUL or lone surrogates are stored without them."""
-    submission = Submission.file(b"content", filename=text, title=text, metadata={"note": "\0"})
+    submission = Submission(content=b"a", filename=text, title=text, metadata={"note": "\0"})
     document, _ = await catalogue.submit(submission)
     assert document.title.startswith(text[:3])
     assert await catalogue.fail(await claim(catalogue), text)

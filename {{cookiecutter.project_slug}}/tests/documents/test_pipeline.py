@@ -5,10 +5,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from app.documents import pipeline as module
-from app.documents.catalogue import Catalogue, Document
+from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.pipeline import MAX_ATTEMPTS, NO_PAGES
 from app.documents.reading import UnreadableError
-from app.documents.submission import Submission
 from app.errors import ServiceError
 from app.stores.base import StoreUnavailableError
 from tests.documents.parts import (
@@ -25,8 +24,8 @@ from tests.service import eventually
 from tests.stores.databases import on_each_database
 
 pytestmark = on_each_database
-TEXT = Submission.text("zebra stripes")
-NEW = Submission.text("zebra stripes", title="New")
+TEXT = Submission(content=b"zebra stripes")
+NEW = Submission(content=b"zebra stripes", title="New")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from app.documents.catalogue import Document
-from app.wiring.documents import DocumentService
+from app.wiring.documents import Documents
 from tests.service import RunningService, serve
 
 
@@ -17,7 +17,7 @@ class Library:
     service: RunningService
 
     @property
-    def documents(self) -> DocumentService:
+    def documents(self) -> Documents:
         """What the routes use."""
         return self.service.services.retrieval.documents
 
