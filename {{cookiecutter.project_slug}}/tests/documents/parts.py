@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
 from fpdf import FPDF
 from fpdf.enums import AccessPermission, EncryptionMethod
 
 from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.pipeline import Pages, Pipeline
+from app.embeddings.hashing import HashingEmbedder
 from app.errors import ServiceError
-from app.stores.base import Passage, Source, Vector
+from app.stores.base import Passage, Source
 from tests.service import PATIENCE
 
 MODEL = "model"
@@ -76,16 +76,6 @@ class Work:
         return title or text.split()[0], [text]
 
 
-class Embedder:
-    """Embeds every text as the same vector."""
-
-    model = MODEL
-
-    async def embed(self, texts: Sequence[str]) -> Vector:
-        """Return a row for each text."""
-        return np.ones((len(texts), 1), np.float32)
-
-
 @asynccontextmanager
 async def pipeline_over(
     catalogue: Catalogue,
@@ -101,7 +91,7 @@ async def pipeline_over(
         catalogue,
         store,
         read=(reading or Work()).read,
-        embedder=Embedder(),
+        embedder=HashingEmbedder(),
         pages=Pages(fetch, width=6, check=str) if pages else None,
         width=2,
         retry_forever=(AccountError,),

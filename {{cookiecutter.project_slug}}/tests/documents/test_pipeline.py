@@ -1,5 +1,6 @@
 """The pipeline: how wide its lanes are, what is retried, and what becomes of an interrupted one."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
@@ -139,20 +140,6 @@ async def test_how_a_failed_attempt_ends(
     assert (await found(catalogue, document.id)).state == "ready"
 
 
-async def test_wrong_key_is_retried_until_it_is_mended(
-    catalogue: Catalogue, store: MemoryStore
-) -> None:
-    """After a wrong key or an empty account, documents resume without a restart."""
-    pages = Work()
-    pages.error = AccountError("no credit")
-    ids = await submitted(catalogue, 3)
-    async with pipeline_over(catalogue, store, fetching=pages) as pipeline:
-        pipeline.start()
-        await eventually(lambda: pages.calls > 3 * MAX_ATTEMPTS)
-        pages.error = None
-        await until_ready(catalogue, ids)
-
-
 async def test_retry_after_is_respected(catalogue: Catalogue, store: MemoryStore) -> None:
     """An error that says when to try again postpones the document by that time at least."""
     work = Work()
@@ -213,6 +200,46 @@ async def test_lost_lease_cancels_the_step(catalogue_url: str, store: MemoryStor
         await work.started.wait()
         await catalogue.delete(document.id)
         await eventually(lambda: work.now == 0)
+
+
+async def test_renewal_that_comes_too_late(
+    catalogue_url: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease that has expired is not renewed: the step is cancelled, the document repeated."""
+    cancelled, renewed = asyncio.Event(), asyncio.Event()
+    work = Work(open_=False)
+
+    async def read(*_: object, **__: object) -> tuple[str, list[str]]:
+        try:
+            await work.run()
+        except asyncio.CancelledError:
+            cancelled.set()
+            work.open.set()
+            await renewed.wait()
+            raise
+        return "title", ["text"]
+
+    async with (
+        Catalogue(catalogue_url, model=MODEL, lease=0.3) as catalogue,
+        pipeline_over(catalogue, store) as pipeline,
+    ):
+        renew = catalogue.renew
+
+        async def renew_late(document: Document) -> bool:
+            await cancelled.wait()
+            held = await renew(document)
+            renewed.set()
+            return held
+
+        monkeypatch.setattr(catalogue, "renew", renew_late)
+        monkeypatch.setattr(pipeline, "_read", read)
+        document, _ = await catalogue.submit(TEXT)
+        pipeline.start()
+        try:
+            await until_ready(catalogue, [document.id])
+        finally:
+            renewed.set()
+    assert work.calls == 2
 
 
 async def test_long_step_keeps_its_lease(
