@@ -39,7 +39,6 @@ MARKDOWN = "text/markdown"
 State = Literal["queued", "processing", "ready", "failed"]
 T = TypeVar("T")
 D = DOCUMENTS.c
-UNFINISHED = D.state.in_(("queued", "processing"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +143,7 @@ class Catalogue:
         upsert = dialect.insert(DOCUMENTS).values(values)
         changed = upsert.on_conflict_do_update(
             index_elements=[D.id],
-            # An earlier revision that is being processed keeps its lease: see `release`.
+            # An earlier revision that is being processed keeps its lease: see `postpone`.
             set_={**values, "due": sa.case((is_leased, D.due), else_=now)},
             where=(D.revision != revision) | (D.state == "failed"),
         )
@@ -176,7 +175,8 @@ class Catalogue:
         `fetched` selects documents whose content is here, else pages to be fetched;
         `document_id` one document; `overdue` documents that have been due for so many seconds.
         """
-        candidates = UNFINISHED & (D.fetched == fetched) & (D.due <= time.time() - overdue)
+        unfinished = D.state.in_(("queued", "processing"))
+        candidates = unfinished & (D.fetched == fetched) & (D.due <= time.time() - overdue)
         if document_id is not None:
             candidates &= D.id == document_id
         first = sa.select(D.id).where(candidates).order_by(D.due).limit(1)
@@ -210,24 +210,20 @@ class Catalogue:
             document, lease=None, state="failed", error=storable(error), content=None
         )
 
-    async def postpone(self, document: Document, seconds: float, *, counted: bool = True) -> bool:
-        """End the lease: the next attempt is due in so many seconds.
+    async def postpone(self, document: Document, seconds: float, *, counted: bool = True) -> None:
+        """End the lease: the next attempt, or a newer revision, is due in so many seconds.
 
         `counted=False` takes back the attempt that `claim` counted.
         """
         attempts = D.attempts if counted else D.attempts - 1
-        due = time.time() + seconds
-        return await self._update(document, lease=None, state="queued", due=due, attempts=attempts)
-
-    async def release(self, document: Document) -> None:
-        """End the lease on whichever revision is there now, which is due at once."""
-        leased = (D.id == document.id) & (D.lease == document.lease)
-        values = {"lease": None, "state": "queued", "due": time.time()}
-        await self._execute(sa.update(DOCUMENTS).where(leased & UNFINISHED).values(values))
+        values = {"state": "queued", "due": time.time() + seconds, "attempts": attempts}
+        await self._execute(
+            sa.update(DOCUMENTS).where(_leased(document)).values(lease=None, **values)
+        )
 
     async def _update(self, document: Document, **values: object) -> bool:
-        update = sa.update(DOCUMENTS).where(_leased(document)).values(values)
-        return (await self._execute(update)).rowcount > 0
+        held = _leased(document) & (D.revision == document.revision)
+        return (await self._execute(sa.update(DOCUMENTS).where(held).values(values))).rowcount > 0
 
     async def _document(self, query: sa.Executable) -> Document | None:
         row: Sequence[Any] | None = (await self._execute(query)).first()
@@ -261,5 +257,4 @@ class Catalogue:
 
 
 def _leased(document: Document) -> sa.ColumnElement[bool]:
-    leased = (D.id == document.id) & (D.lease == document.lease)
-    return leased & (D.revision == document.revision)
+    return (D.id == document.id) & (D.lease == document.lease)

@@ -225,7 +225,7 @@ class Pipeline:
         with suppress(Exception):
             if await self._catalogue.find(document.id) is None:
                 await self._store.delete(document.id)
-            await self._catalogue.release(document)
+            await self._catalogue.postpone(document, 0)
 
     async def _fetch_page(self, document: Document) -> None:
         if self._pages is None or document.url is None:

@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import signal
 import sys
-from contextlib import suppress
 from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread
 from types import ModuleType
@@ -29,8 +28,6 @@ __all__ = ["Reader", "UnreadableError"]
 
 MEMORY = 1 << 30
 """Bytes of address space of a process (on Linux)."""
-GRACE = 30.0
-"""Seconds for the processes to end."""
 
 
 class _Process(SpawnProcess):
@@ -54,7 +51,6 @@ class Reader:
     def __init__(self, processes: int = 2, timeout: float = 60.0) -> None:
         self._processes = processes
         self._timeout = timeout
-        self._slots = asyncio.Semaphore(processes)
         self._starting = asyncio.Lock()
         self._pool = self._new_pool()
 
@@ -62,9 +58,7 @@ class Reader:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
-                await asyncio.to_thread(_stop, self._pool)
+        await asyncio.to_thread(_stop, self._pool)
 
     async def read(
         self, content: bytes, *, media_type: str | None, filename: str | None, title: str = ""
@@ -76,16 +70,15 @@ class Reader:
         """
         reading = f"Reading the document ({len(content):,} bytes)"
         arguments = (content, media_type, filename, title)
-        async with self._slots:
-            async with self._starting:
-                await asyncio.to_thread(self._ensure_running)
-            future = self._pool.schedule(_read, arguments, timeout=self._timeout)
-            try:
-                return await asyncio.wrap_future(future)
-            except TimeoutError as error:
-                raise UnreadableError(f"{reading} took more than {self._timeout:g} s") from error
-            except MemoryError as error:
-                raise UnreadableError(f"{reading} took more than {MEMORY:,} bytes") from error
+        async with self._starting:
+            await asyncio.to_thread(self._ensure_running)
+        future = self._pool.schedule(_read, arguments, timeout=self._timeout)
+        try:
+            return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise UnreadableError(f"{reading} took more than {self._timeout:g} s") from error
+        except MemoryError as error:
+            raise UnreadableError(f"{reading} took more than {MEMORY:,} bytes") from error
 
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(self._processes, initializer=_prepare_process, context=_Context())

@@ -10,8 +10,9 @@ from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
+    nullcontext,
 )
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import httpx
 
@@ -49,7 +50,6 @@ UPLOADS = 8
 """Documents accepted at once: each is held in memory several times over."""
 UPLOAD_TIMEOUT = 30.0
 """Seconds for which an upload may wait."""
-
 Publish = Callable[[str], None]
 """Announces a document that was queued; returns at once."""
 
@@ -63,7 +63,7 @@ class Documents:
     pipeline: Pipeline
     pages: Pages | None
     source: DocumentSource
-    publish: Callable[[str], None]
+    publish: Publish
     uploads: ConcurrencyLimiter
 
 
@@ -124,11 +124,24 @@ def check_documents(settings: Settings) -> None:
             sys.exit(f"VECTOR_STORE_URL: {error}")
 
 
+def _publisher(settings: Settings, pipeline: Pipeline) -> AbstractAsyncContextManager[Publish]:
+    publisher: AbstractAsyncContextManager[Publish]
+    broker = str(settings.broker_url.get_secret_value())  # optional: job_queue
+    publisher = celery_publisher(broker)  # optional: job_queue=celery
+    publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
+    publisher = pipeline.started()  # optional: job_queue=none
+    return publisher
+
+
 @asynccontextmanager
 async def open_documents(
-    settings: Settings, client: httpx.AsyncClient, pages: Pages | None = None
+    settings: Settings,
+    client: httpx.AsyncClient,
+    pages: Pages | None = None,
+    *,
+    serving: bool = False,
 ) -> AsyncIterator[Documents]:
-    """Open everything; nothing is processed before the pipeline is started."""
+    """Open everything; a service also processes all documents, or publishes them to job workers."""
     embedder = build_embedder(settings, client)
     width = settings.ingestion_concurrency
     async with (
@@ -144,6 +157,7 @@ async def open_documents(
             width=width,
             retry_forever=RETRY_FOREVER,
         ) as pipeline,
+        _publisher(settings, pipeline) if serving else nullcontext(pipeline.wake) as publish,
     ):
         yield Documents(
             catalogue=catalogue,
@@ -151,24 +165,9 @@ async def open_documents(
             pipeline=pipeline,
             pages=pages,
             source=DocumentSource(store, embedder),
-            publish=pipeline.wake,
+            publish=publish,
             uploads=ConcurrencyLimiter(UPLOADS, max_queue=64, queue_timeout=UPLOAD_TIMEOUT),
         )
-
-
-@asynccontextmanager
-async def open_document_service(
-    settings: Settings, client: httpx.AsyncClient, pages: Pages | None = None
-) -> AsyncIterator[Documents]:
-    """Open everything, and process documents here or publish them to the job workers."""
-    async with open_documents(settings, client, pages) as documents:
-        publisher: AbstractAsyncContextManager[Callable[[str], None]]
-        broker = str(settings.broker_url.get_secret_value())  # optional: job_queue
-        publisher = celery_publisher(broker)  # optional: job_queue=celery
-        publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
-        publisher = documents.pipeline.started()  # optional: job_queue=none
-        async with publisher as publish:
-            yield replace(documents, publish=publish)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from app.retrieval.base import Source
 from app.retrieval.gather import Retriever
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.wiring.documents import Documents, open_document_service  # optional: vector_store
+from app.wiring.documents import Documents, open_documents  # optional: vector_store
 from app.wiring.websearch import open_web  # optional: ingestion_client
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ async def open_retrieval(
         pages = None  # optional: vector_store
         web = await open_part(open_web(settings, client))  # optional: ingestion_client
         pages = web.pages  # optional: vector_store and ingestion_client
-        opening = open_document_service(settings, client, pages)  # optional: vector_store
+        opening = open_documents(settings, client, pages, serving=True)  # optional: vector_store
         documents = await open_part(opening)  # optional: vector_store
         sources.append(documents.source)  # optional: vector_store
         sources += web.sources  # optional: ingestion_client

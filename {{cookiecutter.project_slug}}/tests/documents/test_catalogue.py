@@ -46,10 +46,9 @@ async def test_one_worker_has_a_document(catalogue: Catalogue, catalogue_url: st
         lambda catalogue, document: catalogue.renew(document),
         lambda catalogue, document: catalogue.ready(document, "title"),
         lambda catalogue, document: catalogue.fail(document, "error"),
-        lambda catalogue, document: catalogue.postpone(document, 0),
         lambda catalogue, document: catalogue.keep_page(document, "page"),
     ],
-    ids=["renew", "ready", "fail", "postpone", "keep_page"],
+    ids=["renew", "ready", "fail", "keep_page"],
 )
 @pytest.mark.parametrize("how", ["expired", "replaced", "deleted"])
 async def test_without_its_lease_a_worker_changes_nothing(
@@ -70,6 +69,15 @@ async def test_without_its_lease_a_worker_changes_nothing(
     before = await catalogue.find(document.id)
     assert not await change(catalogue, document)
     assert await catalogue.find(document.id) == before
+
+
+async def test_a_lease_is_ended_by_its_worker(catalogue: Catalogue, late: Catalogue) -> None:
+    """A worker whose lease has expired does not end the lease of the next."""
+    await catalogue.submit(TEXT)
+    document = await claim(late)
+    held = await claim(catalogue)
+    await late.postpone(document, 0)
+    assert await catalogue.renew(held)
 
 
 async def test_same_revision_is_known(catalogue: Catalogue) -> None:
@@ -94,7 +102,7 @@ async def test_new_revision_waits_for_the_old_worker(catalogue: Catalogue) -> No
     old = await claim(catalogue)
     await catalogue.submit(NEW)
     assert await catalogue.claim(fetched=True) is None
-    await catalogue.release(old)
+    await catalogue.postpone(old, 0)
     assert (await claim(catalogue)).title == "New"
 
 
@@ -102,7 +110,7 @@ async def test_when_a_document_is_due(catalogue: Catalogue) -> None:
     """A postponed document is due later; `overdue` claims what has been due for long only."""
     await catalogue.submit(TEXT)
     assert await catalogue.claim(fetched=True, overdue=60) is None
-    assert await catalogue.postpone(await claim(catalogue), 60)
+    await catalogue.postpone(await claim(catalogue), 60)
     assert await catalogue.claim(fetched=True) is None
     document = await found(catalogue, (await catalogue.submit(TEXT))[0].id)
     assert (document.state, document.attempts) == ("queued", 1)
