@@ -7,7 +7,7 @@ import pytest
 
 from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.database import CatalogueMismatchError
-from tests.documents.parts import MODEL, found, submitted
+from tests.documents.parts import MODEL, submitted
 from tests.stores.databases import on_each_database
 
 pytestmark = on_each_database
@@ -107,13 +107,14 @@ async def test_new_revision_waits_for_the_old_worker(catalogue: Catalogue) -> No
 
 
 async def test_when_a_document_is_due(catalogue: Catalogue) -> None:
-    """A postponed document is due later; `overdue` claims what has been due for long only."""
+    """`overdue` claims what has been due for long; a retry is due later, at once if submitted."""
     await catalogue.submit(TEXT)
     assert await catalogue.claim(fetched=True, overdue=60) is None
     await catalogue.postpone(await claim(catalogue), 60)
     assert await catalogue.claim(fetched=True) is None
-    document = await found(catalogue, (await catalogue.submit(TEXT))[0].id)
-    assert (document.state, document.attempts) == ("queued", 1)
+    document, is_new = await catalogue.submit(TEXT)
+    assert (document.state, document.attempts, is_new) == ("queued", 1, False)
+    assert await claim(catalogue)
 
 
 @pytest.mark.parametrize("text", ["NUL \0", "half of a pair \ud83d"])
