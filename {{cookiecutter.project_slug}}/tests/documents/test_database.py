@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.documents.catalogue import Catalogue, Submission
+from app.documents.catalogue import Catalogue
 from app.documents.database import CatalogueMismatchError
 from app.stores.base import StoreUnavailableError
 from tests.documents.parts import MODEL
@@ -50,6 +50,6 @@ async def test_database_that_is_not_available(tmp_path: Path) -> None:
     folder.write_text("a file in the way")
     async with Catalogue(f"sqlite:///{folder}/documents.db", model=MODEL) as catalogue:
         with pytest.raises(StoreUnavailableError, match="catalogue"):
-            await catalogue.submit(Submission(content=b"text"))
+            await catalogue.set_up()
         folder.unlink()
-        assert (await catalogue.submit(Submission(content=b"text")))[1]
+        await catalogue.set_up()
