@@ -124,15 +124,6 @@ def check_documents(settings: Settings) -> None:
             sys.exit(f"VECTOR_STORE_URL: {error}")
 
 
-def _publisher(settings: Settings, pipeline: Pipeline) -> AbstractAsyncContextManager[Publish]:
-    publisher: AbstractAsyncContextManager[Publish]
-    broker = str(settings.broker_url.get_secret_value())  # optional: job_queue
-    publisher = celery_publisher(broker)  # optional: job_queue=celery
-    publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
-    publisher = pipeline.started()  # optional: job_queue=none
-    return publisher
-
-
 @asynccontextmanager
 async def open_documents(
     settings: Settings,
@@ -157,17 +148,23 @@ async def open_documents(
             width=width,
             retry_forever=RETRY_FOREVER,
         ) as pipeline,
-        _publisher(settings, pipeline) if serving else nullcontext(pipeline.wake) as publish,
     ):
-        yield Documents(
-            catalogue=catalogue,
-            store=store,
-            pipeline=pipeline,
-            pages=pages,
-            source=DocumentSource(store, embedder),
-            publish=publish,
-            uploads=ConcurrencyLimiter(UPLOADS, max_queue=64, queue_timeout=UPLOAD_TIMEOUT),
-        )
+        publisher: AbstractAsyncContextManager[Publish] = nullcontext(pipeline.wake)
+        if serving:
+            broker = str(settings.broker_url.get_secret_value())  # optional: job_queue
+            publisher = celery_publisher(broker)  # optional: job_queue=celery
+            publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
+            publisher = pipeline.started()  # optional: job_queue=none
+        async with publisher as publish:
+            yield Documents(
+                catalogue=catalogue,
+                store=store,
+                pipeline=pipeline,
+                pages=pages,
+                source=DocumentSource(store, embedder),
+                publish=publish,
+                uploads=ConcurrencyLimiter(UPLOADS, max_queue=64, queue_timeout=UPLOAD_TIMEOUT),
+            )
 
 
 @asynccontextmanager
