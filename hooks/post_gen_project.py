@@ -48,11 +48,9 @@ OPTIONAL = {
         app/stores/pgvector.py tests/stores/on_pgvector.py tests/stores/test_pgvector.py""",
     "vector_store=qdrant": """
         app/stores/qdrant.py tests/stores/on_qdrant.py tests/stores/test_qdrant.py""",
-    "job_queue": """
-        app/documents/publishing.py app/broker_url.py app/worker.py
-        tests/documents/on_rabbitmq tests/rabbitmq.py""",
-    "job_queue=celery": "app/documents/celery.py tests/documents/on_rabbitmq/test_celery.py",
-    "job_queue=taskiq": "app/documents/taskiq.py",
+    "job_queue": "app/documents/jobs app/worker.py tests/documents/on_rabbitmq",
+    "job_queue=celery": "app/documents/jobs/celery.py",
+    "job_queue=taskiq": "app/documents/jobs/taskiq.py",
     "web_page": "app/web app/api/page.py tests/test_page.py",
     "ci=github": ".github",
     "ci=gitlab": ".gitlab-ci.yml",

@@ -2,8 +2,8 @@
 
 The command processes the documents itself, also beside a running service. It can be stopped at any
 time and run again: documents that are in the store unchanged are skipped. The exit status is 0 if
-everything is in the store, 1 if something is not, with a line for each, and 2 if a name does not
-exist.
+everything is in the store, 1 if something is not, with a line for each, and 2 if a file or folder
+is not there or cannot be listed.
 """
 
 import argparse
@@ -13,14 +13,15 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import Progress
+from rich.text import Text
 
+from app.documents.catalogue import Submission
 from app.documents.pipeline import NO_PAGES
-from app.documents.submission import Submission
 from app.errors import ServiceError
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logging
@@ -37,61 +38,48 @@ Item = Path | str
 """A file, or a URL."""
 
 
-@dataclass
-class Report:
-    """How many items were loaded, unchanged and failed, and why they failed."""
+async def load(items: Sequence[Item], settings: Settings, console: Console) -> Counter[str]:
+    """Load items; show the progress and each failure on the console.
 
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-
-    def fail(self, name: object, reason: object) -> None:
-        """Record what is not in the store."""
-        self.counts["failed"] += 1
-        self.failures.append(f"{name}: {reason}")
-
-
-async def load(items: Sequence[Item], settings: Settings, console: Console) -> Report:
-    """Load items, showing the progress on the console."""
-    report = Report()
-    columns = (TextColumn("Loading"), BarColumn(), MofNCompleteColumn())
+    Returns how many were "loaded", "unchanged" and "failed".
+    """
+    counts = Counter[str]()
+    remaining = iter(items)
     async with open_documents_alone(settings) as documents:
-        with Progress(*columns, console=console) as progress:
+        with Progress(console=console) as progress:
             bar = progress.add_task("Loading", total=len(items))
-            remaining, most = iter(items), settings.max_body_bytes
 
             async def load_next() -> None:
                 for item in remaining:
-                    await _load(item, documents, most, report)
+                    try:
+                        submission = await asyncio.to_thread(_submission, item, settings, documents)
+                        counts[await _process(submission, documents)] += 1
+                    except (OSError, ServiceError) as error:
+                        counts["failed"] += 1
+                        reason = getattr(error, "strerror", None) or error
+                        text = Text(f"{item}: {reason}", style="red")
+                        console.print(text, highlight=False, soft_wrap=True)
                     progress.advance(bar)
 
             async with asyncio.TaskGroup() as tasks:
                 # One more than are processed: while one is embedded, another is read.
                 for _ in range(documents.pipeline.width + 1):
                     tasks.create_task(load_next())
-    return report
+    return counts
 
 
-async def _load(item: Item, documents: Documents, max_bytes: int, report: Report) -> None:
-    try:
-        submission = await asyncio.to_thread(_submission, item, max_bytes, documents)
-        report.counts[await _process(submission, documents)] += 1
-    except OSError as error:
-        report.fail(item, error.strerror or error)
-    except ServiceError as error:
-        report.fail(item, error)
-
-
-def _submission(item: Item, max_bytes: int, documents: Documents) -> Submission:
+def _submission(item: Item, settings: Settings, documents: Documents) -> Submission:
     if isinstance(item, str):
         if documents.pages is None:
             raise ServiceError(NO_PAGES)
-        return Submission.page(documents.pages.check(item))
+        return Submission(url=documents.pages.check(item))
     status = item.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")  # reading a pipe or a device may never end
-    if status.st_size > max_bytes:
-        raise OSError(f"larger than MAX_BODY_BYTES={max_bytes}")
-    return Submission.path(item, item.read_bytes())
+    if status.st_size > settings.max_body_bytes:
+        raise OSError(f"larger than MAX_BODY_BYTES={settings.max_body_bytes}")
+    path = str(item.absolute())
+    return Submission(content=item.read_bytes(), filename=item.name, path=path)
 
 
 async def _process(submission: Submission, documents: Documents) -> str:
@@ -111,15 +99,14 @@ async def _process(submission: Submission, documents: Documents) -> str:
         await asyncio.sleep(POLL_INTERVAL)
 
 
-def expand(names: Iterable[str], report: Report) -> Iterator[Item]:
-    """List the files and URLs that are named; OSError for a name that does not exist.
+def expand(names: Iterable[str]) -> Iterator[Item]:
+    """List the files and URLs that are named; OSError for what does not exist or cannot be read.
 
-    A folder is searched recursively, except for hidden files and links to folders; those that
-    cannot be read are failures in the report.
+    A folder is searched recursively, except for hidden files and links to folders.
     """
 
-    def unreadable(error: OSError) -> None:
-        report.fail(error.filename, error.strerror)
+    def fail(error: OSError) -> NoReturn:
+        raise error
 
     for name in names:
         if name.startswith(("http://", "https://")):
@@ -127,7 +114,7 @@ def expand(names: Iterable[str], report: Report) -> Iterator[Item]:
         elif not stat.S_ISDIR(os.stat(name).st_mode):  # noqa: PTH116 -- Path("") is a folder
             yield Path(name)
         else:
-            for directory, folders, files in os.walk(name, onerror=unreadable):
+            for directory, folders, files in os.walk(name, onerror=fail):
                 folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
                 for path in (Path(directory, file) for file in sorted(files)):
                     if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
@@ -138,9 +125,8 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m app.ingest", description="Load documents.")
     parser.add_argument("names", nargs="+", metavar="PATH_OR_URL", help="a file, folder or URL")
-    unread = Report()
     try:
-        items = list(expand(parser.parse_args().names, unread))
+        items = list(expand(parser.parse_args().names))
     except OSError as error:
         parser.error(f"{error.filename!r}: {error.strerror}")
     settings = load_settings()
@@ -148,15 +134,12 @@ def main() -> None:
     check_documents(settings)
     console = Console()
     try:
-        report = asyncio.run(load(items, settings, console))
+        counts = asyncio.run(load(items, settings, console))
     except KeyboardInterrupt:
         sys.exit("Stopped. Run the command again to continue.")
-    failures = unread.failures + report.failures
-    for failure in failures:
-        console.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
-    loaded, unchanged = report.counts["loaded"], report.counts["unchanged"]
-    console.print(f"{loaded} loaded, {unchanged} unchanged, {len(failures)} failed")
-    sys.exit(bool(failures))
+    summary = ", ".join(f"{counts[name]} {name}" for name in ("loaded", "unchanged", "failed"))
+    console.print(summary)
+    sys.exit(counts["failed"] > 0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, Self
 import httpx
 from pydantic import (
     AfterValidator,
+    AmqpDsn,  # optional: job_queue
     Field,
+    Secret,  # optional: job_queue
     SecretStr,
     ValidationError,
     field_validator,
@@ -25,7 +27,6 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app.broker_url import BrokerUrl  # optional: job_queue
 from app.clients import parse_keys
 from app.llm.deadlines import Deadlines
 from app.redis_url import RedisUrl  # optional: redis_rate_limiter
@@ -41,6 +42,7 @@ STORE_URL = "http://localhost:6333"  # optional: vector_store=qdrant
 STORE_URL = "sqlite:///data/documents.db"  # optional: vector_store=sqlite
 DATABASE_URL = "sqlite:///data/documents.db"  # optional: vector_store=qdrant
 DATABASE_URL = ""  # optional: vector_store=sqlite, vector_store=pgvector
+BROKER_URL = Secret(AmqpDsn("amqp://guest:guest@localhost/"))  # optional: job_queue
 REMOVED = {
     "CLIENT_TERMS": "all clients have the same share and limits",
     "TIKTOKEN_ENCODING": "tokens are estimated",
@@ -127,7 +129,7 @@ class Settings(BaseSettings):
     embedding_model: str | None = None  # optional: vector_store
     embedding_max_concurrency: int = Field(4, ge=1)  # optional: vector_store
     ingestion_concurrency: int = Field(2, ge=1)  # optional: vector_store
-    broker_url: BrokerUrl = SecretStr("amqp://guest:guest@localhost/")  # optional: job_queue
+    broker_url: Secret[AmqpDsn] = BROKER_URL  # optional: job_queue
     serppost_api_key: ApiKey = SecretStr("")  # optional: ingestion_client
     serppost_base_url: HttpUrl = "https://serppost.com"  # optional: ingestion_client
     serppost_request_slots: int = Field(68, ge=1)  # optional: ingestion_client

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from app.documents.celery import run_celery_worker  # optional: job_queue=celery
+from app.documents.jobs.base import OpenPipeline
+from app.documents.jobs.celery import run_celery_worker  # optional: job_queue=celery
+from app.documents.jobs.taskiq import run_taskiq_worker  # optional: job_queue=taskiq
 from app.documents.pipeline import Pipeline
-from app.documents.publishing import OpenPipeline
-from app.documents.taskiq import run_taskiq_worker  # optional: job_queue=taskiq
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logging
 from app.wiring.documents import check_documents, open_documents_alone
@@ -43,7 +43,7 @@ def main() -> None:
     configure_logging(settings.log_level)
     check_documents(settings)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the tool handles it
-    RUN(settings.broker_url.get_secret_value(), partial(open_pipeline, settings))
+    RUN(str(settings.broker_url.get_secret_value()), partial(open_pipeline, settings))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ import asyncio
 import io
 import os
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from app.ingest import Report, expand, load
+from app.ingest import expand, load
 from app.settings import Settings
 from app.wiring.documents import build_store
 from tests.process import PYTHON, run
@@ -18,8 +17,7 @@ from tests.service import PATIENCE
 from tests.stores.databases import on_its_own_store
 from tests.upstream import FakeUpstream, Script
 
-COMMAND = (PYTHON, "-m", "app.ingest")
-QUIET = Console(file=io.StringIO())
+CONSOLE = Console(file=io.StringIO(), width=1000)
 
 
 @pytest.fixture
@@ -49,36 +47,34 @@ def test_what_a_name_stands_for(folder: Path) -> None:
     (folder / "linked").symlink_to(folder)
     documents = [folder / "guide.md", folder / "more/notes.txt"]
     named = [str(folder), str(folder / "more/picture.png"), "https://example.org/"]
-    expected = [*documents, folder / "more/picture.png", "https://example.org/"]
-    assert list(expand(named, report := Report())) == expected
-    assert not report.failures
+    assert list(expand(named)) == [*documents, folder / "more/picture.png", "https://example.org/"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "", "x" * 5000])
 def test_name_that_does_not_exist_is_refused(name: str) -> None:
     """A name that nothing can be read from is an error."""
     with pytest.raises(OSError) as refused:  # noqa: PT011 -- which one is the system's choice
-        list(expand([name], Report()))
+        list(expand([name]))
     assert refused.value.filename == name
 
 
-def test_folder_that_cannot_be_read_is_a_failure(folder: Path) -> None:
-    """A folder that cannot be read is reported; everything else is loaded."""
-    found = expand([str(folder), __file__], report := Report())
+def test_folder_that_cannot_be_read_is_refused(folder: Path) -> None:
+    """A folder that cannot be listed is an error, not an empty one."""
+    found = expand([str(folder)])
     assert next(found) == folder / "guide.md"
     shutil.rmtree(folder / "more")
-    assert list(found) == [Path(__file__)]
-    assert str(folder / "more") in report.failures[0]
+    with pytest.raises(FileNotFoundError, match="more"):
+        list(found)
 
 
 @on_its_own_store
 async def test_loads_once(folder: Path, settings: Settings) -> None:
     """What is unchanged is skipped, what has changed is replaced."""
     items = [folder / "guide.md", folder / "more/notes.txt"]
-    assert (await load(items, settings, QUIET)).counts == {"loaded": 2}
-    assert (await load(items, settings, QUIET)).counts == {"unchanged": 2}
+    assert await load(items, settings, CONSOLE) == {"loaded": 2}
+    assert await load(items, settings, CONSOLE) == {"unchanged": 2}
     (folder / "guide.md").write_text("# Guide\n\nNever feed a zebra.")
-    assert (await load(items, settings, QUIET)).counts == {"loaded": 1, "unchanged": 1}
+    assert await load(items, settings, CONSOLE) == {"loaded": 1, "unchanged": 1}
     async with build_store(settings) as store:
         assert await store.count() == 2
 
@@ -89,20 +85,20 @@ async def test_failures_are_named_and_the_rest_is_loaded(folder: Path, settings:
     pipe, large = folder / "pipe.md", folder / "large.md"
     os.mkfifo(pipe)
     large.write_text("x" * 1001)
-    reasons = {
-        str(folder / "gone.md"): "No such file",
-        str(folder / "more/picture.png"): "no text",
-        str(pipe): "not a regular file",
-        str(large): "MAX_BODY_BYTES=1000",
+    reasons: dict[Path | str, str] = {
+        folder / "gone.md": "No such file",
+        folder / "more/picture.png": "The document (text, 0 bytes) has no text",
+        pipe: "not a regular file",
+        large: "larger than MAX_BODY_BYTES=1000",
         "https://example.org/": "documents are not read from URLs",
     }
-    items = [name if "://" in name else Path(name) for name in reasons]
     settings = settings.model_copy(update={"max_body_bytes": 1000})
-    async with asyncio.timeout(PATIENCE):
-        report = await load([*items, folder / "guide.md"], settings, QUIET)
-    assert report.counts == {"loaded": 1, "failed": len(reasons)}
-    for name, reason in reasons.items():
-        assert any(line.startswith(name) and reason in line for line in report.failures), name
+    with CONSOLE.capture() as printed:
+        async with asyncio.timeout(PATIENCE):
+            counts = await load([*reasons, folder / "guide.md"], settings, CONSOLE)
+    assert counts == {"loaded": 1, "failed": len(reasons)}
+    for item, reason in reasons.items():
+        assert f"{item}: {reason}" in printed.get()
 
 
 @on_its_own_store
@@ -113,23 +109,30 @@ async def test_configuration_errors_are_reported(
     model = {"embedding_model": "a model", "openai_base_url": upstream.base_url}
     settings = settings.model_copy(update=model)
     upstream.script = Script(status=401)
-    report = await load([folder / "guide.md"], settings, QUIET)
-    assert report.counts == {"failed": 1}
-    assert "ProviderAuthenticationError" in report.failures[0]
+    with CONSOLE.capture() as printed:
+        assert await load([folder / "guide.md"], settings, CONSOLE) == {"failed": 1}
+    assert "ProviderAuthenticationError" in printed.get()
     upstream.script = Script(body=b'{"data": [{"index": 0, "embedding": [1, 0]}]}')
-    assert (await load([folder / "guide.md"], settings, QUIET)).counts == {"loaded": 1}
+    assert await load([folder / "guide.md"], settings, CONSOLE) == {"loaded": 1}
 
 
 @on_its_own_store
-async def test_command_from_a_shell(folder: Path, store_address: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "code", "output"),
+    [
+        ("guide.md", 0, "1 loaded, 0 unchanged, 0 failed"),
+        ("more/picture.png", 1, "1 failed"),
+        ("nowhere", 2, "nowhere"),
+    ],
+)
+async def test_command_from_a_shell(
+    folder: Path, store_address: str, tmp_path: Path, name: str, code: int, output: str
+) -> None:
     """The exit status is 0, 1 if something failed, and 2 for a name that does not exist."""
-    command = partial(run, tmp_path, *COMMAND, VECTOR_STORE_URL=store_address)
-    code, output, _ = await command(str(folder))
-    assert (code, "2 loaded, 0 unchanged, 0 failed" in output) == (0, True), output
-    code, output, _ = await command(str(folder / "more/picture.png"))
-    assert (code, "1 failed" in output) == (1, True), output
-    code, _, error = await command("nowhere")
-    assert (code, "nowhere" in error) == (2, True), error
+    command = (PYTHON, "-m", "app.ingest", str(folder / name))
+    result = await run(tmp_path, *command, VECTOR_STORE_URL=store_address)
+    assert result[0] == code, result
+    assert output in result[1] + result[2]
 
 
 @on_its_own_store
@@ -138,13 +141,12 @@ async def test_goes_on_after_it_was_stopped(folder: Path, settings: Settings) ->
     items = [folder / f"{number}.md" for number in range(20)]
     for item in items:
         item.write_text(f"# Document {item.stem}\n\nIts text.")
-    running = asyncio.create_task(load(items, settings, QUIET))
+    running = asyncio.create_task(load(items, settings, CONSOLE))
     async with build_store(settings) as store:
         while await store.count() < 5:  # noqa: ASYNC110 -- in another connection's hands
             await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait([running])
-        report = await load(items, settings, QUIET)
-        assert report.counts["loaded"] + report.counts["unchanged"] == len(items)
-        assert report.counts["unchanged"] > 0
+        counts = await load(items, settings, CONSOLE)
+        assert (counts.total(), counts["failed"], counts["unchanged"] > 0) == (len(items), 0, True)
         assert await store.count() == len(items)

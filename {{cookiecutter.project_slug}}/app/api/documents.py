@@ -5,26 +5,22 @@ known; `GET /documents/{id}` tells how far it has got.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response, status
+from fastapi import APIRouter, Depends, Request, Response, UploadFile, status
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
-from pydantic_core import from_json
-from starlette.datastructures import FormData, UploadFile
+from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from app.api.admission import ClientDep, ServicesDep, authenticate
-from app.clients import Client
-from app.documents.catalogue import Document
+from app.documents.catalogue import MARKDOWN, Document, Submission
 from app.documents.pipeline import NO_PAGES
-from app.documents.submission import Submission
 from app.errors import InvalidRequestError, ServiceError
-from app.lifespan import Services
 from app.ratelimit.header_fields import rate_limit_fields
-from app.wiring.documents import DocumentService
+from app.wiring.documents import Documents
 
 MAX_FIELDS = 8
 """Of a form; two have a meaning beside the file."""
@@ -33,7 +29,8 @@ MAX_JSON = 4 * 1024 * 1024
 
 Body = FormData | bytes
 """A form with its file, or JSON."""
-Model = TypeVar("Model", bound=BaseModel)
+JSON_OBJECT = TypeAdapter(dict[str, Any])
+T = TypeVar("T")
 
 
 class Details(BaseModel):
@@ -45,9 +42,10 @@ class Details(BaseModel):
     metadata: dict[str, Any] = {}
 
 
-class FormFields(Details):
-    """What a form may have beside the file."""
+class FileBody(Details):
+    """A form with a file."""
 
+    file: UploadFile = Field(json_schema_extra={"format": "binary"})
     metadata: Json[dict[str, Any]] = {}
 
 
@@ -69,9 +67,7 @@ class PagesOffError(InvalidRequestError):
     type = "pages_off"
 
 
-FORM = FormFields.model_json_schema()
-FORM["properties"] |= {"file": {"type": "string", "format": "binary"}}
-FORM["required"] = ["file"]
+FORM = FileBody.model_json_schema()
 JSON = {"anyOf": [TextBody.model_json_schema(), PageBody.model_json_schema()]}
 REQUEST_BODY = {
     "required": True,
@@ -80,13 +76,13 @@ REQUEST_BODY = {
 """For the OpenAPI description: the body is read here, not by the framework."""
 
 
-async def documents_of(services: ServicesDep) -> AsyncIterator[DocumentService]:
+async def documents_of(services: ServicesDep) -> AsyncIterator[Documents]:
     """Admit a request until it is answered; DrainingError while the service stops."""
     with services.drain.admit():
         yield services.retrieval.documents
 
 
-DocumentsDep = Annotated[DocumentService, Depends(documents_of)]
+DocumentsDep = Annotated[Documents, Depends(documents_of)]
 router = APIRouter(prefix="/documents", tags=["documents"], dependencies=[Depends(authenticate)])
 
 
@@ -100,15 +96,24 @@ async def add(
     client: ClientDep,
     documents: DocumentsDep,
 ) -> dict[str, str]:
-    """Add a document; a few at once, since each is held in memory."""
-    slot = documents.uploads.slot(client.name)
-    # The body is received before the slot is acquired: a slow client must not block others.
-    async with charged(services, client) as headers, received(request) as body, slot:
-        submission = await _submission(body, documents)
-        document, is_new = await documents.catalogue.submit(submission)
+    """Add a document; a few at once, since each is held in memory.
+
+    It costs one request of the client's budget, unless it is refused.
+    """
+    limits = services.limits
+    reservation = await limits.limiter.reserve(limits.uploads(client), tokens=0)
+    try:
+        # The body is received before the slot is acquired: a slow client must not block others.
+        async with received(request) as body, documents.uploads.slot(client.name):
+            submission = await _submission(body, documents)
+            document, is_new = await documents.catalogue.submit(submission)
+    except BaseException:
+        reservation.cancel()
+        raise
+    reservation.settle(tokens=0)
     if document.state == "queued":
         documents.publish(document.id)
-    response.headers.update(headers)
+    response.headers.update(rate_limit_fields(reservation.standings))
     if not is_new:
         response.status_code = status.HTTP_200_OK
     return {"id": document.id, "state": document.state}
@@ -135,7 +140,7 @@ async def delete(document_id: str, documents: DocumentsDep) -> None:
     await documents.store.delete(document_id)
 
 
-async def _known(document_id: str, documents: DocumentService) -> Document:
+async def _known(document_id: str, documents: Documents) -> Document:
     document = await documents.catalogue.find(document_id)
     if document is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"there is no document {document_id!r}")
@@ -143,30 +148,17 @@ async def _known(document_id: str, documents: DocumentService) -> Document:
 
 
 @asynccontextmanager
-async def charged(services: Services, client: Client) -> AsyncIterator[dict[str, str]]:
-    """Charge one request to the client's budget, unless the block fails; yield rate limit headers.
-
-    RateLimited if the budget is used up.
-    """
-    reservation = await services.limits.limiter.reserve(services.limits.uploads(client), tokens=0)
-    try:
-        yield rate_limit_fields(reservation.standings)
-    except BaseException:
-        reservation.cancel()
-        raise
-    reservation.settle(tokens=0)
-
-
-@asynccontextmanager
 async def received(request: Request) -> AsyncIterator[Body]:
     """Receive a body: the file of a form goes to disk, JSON is bounded by MAX_JSON."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        form = await _form(request)
         try:
-            yield form
-        finally:
-            await form.close()
+            async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
+                yield form
+        except HTTPException as error:
+            if error.status_code != status.HTTP_400_BAD_REQUEST:
+                raise
+            raise _invalid("form", error.detail) from None  # the parser's
     # Other types are refused even if they parse: pages of other sites may send text/plain.
     elif media_type == "application/json" or media_type.endswith("+json"):
         yield await _bounded(request)
@@ -186,62 +178,45 @@ async def _bounded(request: Request) -> bytes:
     return bytes(raw)
 
 
-async def _form(request: Request) -> FormData:
-    try:
-        return await request.form(max_files=1, max_fields=MAX_FIELDS)
-    except HTTPException as error:  # of the parser
-        if error.status_code != status.HTTP_400_BAD_REQUEST:
-            raise
-        raise _invalid("form", error.detail) from None
-
-
-async def _submission(body: Body, documents: DocumentService) -> Submission:
+async def _submission(body: Body, documents: Documents) -> Submission:
     """Read a body; RequestValidationError names the field that is wrong."""
     if isinstance(body, FormData):
         return await _from_form(body)
     return await asyncio.to_thread(_from_json, body, documents)
 
 
-def _from_json(raw: bytes, documents: DocumentService) -> Submission:
-    try:
-        data = from_json(raw)
-    except ValueError as error:
-        raise _invalid("value_error", f"JSON decode error: {error}") from None
-    if not isinstance(data, dict):
-        raise _invalid("dict_type", "Input should be an object")
+def _from_json(raw: bytes, documents: Documents) -> Submission:
+    data = _validated(JSON_OBJECT.validate_json, raw)
     if "url" not in data:
-        text = _validated(TextBody, data)
-        return Submission.text(text.text, title=text.title, metadata=text.metadata)
-    page = _validated(PageBody, data)
+        text = _validated(TextBody.model_validate, data)
+        details = text.model_dump(exclude={"text"})
+        return Submission(content=text.text.encode(), media_type=MARKDOWN, **details)
+    page = _validated(PageBody.model_validate, data)
     if documents.pages is None:
         raise PagesOffError(NO_PAGES)
     try:
         url = documents.pages.check(page.url)
     except ServiceError as error:
         raise _invalid("value_error", str(error), "url") from None
-    return Submission.page(url, title=page.title, metadata=page.metadata)
+    return Submission(**page.model_dump(exclude={"url"}), url=url)
 
 
 async def _from_form(form: FormData) -> Submission:
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise _invalid("missing", "Field required: a file", "file")
-    fields = _validated(FormFields, {name: form[name] for name in form if name != "file"})
-    content = await file.read()
+    body = _validated(FileBody.model_validate, dict(form))
+    content = await body.file.read()
     if not content:
         raise _invalid("too_short", "The file is empty", "file")
-    return Submission.file(
-        content,
-        media_type=file.content_type,
-        filename=file.filename,
-        title=fields.title,
-        metadata=fields.metadata,
+    return Submission(
+        content=content,
+        media_type=body.file.content_type,
+        filename=body.file.filename,
+        **body.model_dump(exclude={"file"}),
     )
 
 
-def _validated(kind: type[Model], data: dict[str, Any]) -> Model:
+def _validated(validate: Callable[[Any], T], data: object) -> T:
     try:
-        return kind.model_validate(data)
+        return validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         located = [{**problem, "loc": ("body", *problem["loc"])} for problem in problems]

@@ -10,9 +10,12 @@ worker whose lease has expired, or whose revision was replaced, have no effect.
 """
 
 import asyncio
+import json
+import os
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
 from typing import Any, Literal, Self, TypeVar
 from uuid import uuid4
 
@@ -25,7 +28,6 @@ from app.stores.base import StoreUnavailableError
 from app.stores.ranking import storable
 
 from .database import DOCUMENTS, build_engine, create_tables, make_folder
-from .submission import MARKDOWN, Submission
 
 LEASE = 30.0
 """Seconds for which a claimed document is leased; each renewal extends it by as much."""
@@ -33,15 +35,52 @@ LEASE = 30.0
 TIMEOUT = 30.0
 """Seconds for a transaction."""
 
+MARKDOWN = "text/markdown"
 State = Literal["queued", "processing", "ready", "failed"]
 T = TypeVar("T")
 D = DOCUMENTS.c
-UNFINISHED = D.state.in_(("queued", "processing"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A document to add, without `content` a page that is still to be fetched.
+
+    Its URL or path identifies it, else its content. Anything else that differs from what is known
+    makes it a new revision, which replaces the earlier one.
+    """
+
+    content: bytes | None = None
+    url: str | None = None
+    path: str | None = None
+    media_type: str | None = None
+    filename: str | None = None
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def digests(self) -> tuple[str, str]:
+        """Return the id and the revision; hashes the content, so keep it off the event loop."""
+        content = identity = self.content or b""
+        if self.url:
+            identity = b"url:" + self.url.encode()
+        elif self.path:
+            identity = b"path:" + os.fsencode(self.path)
+        details = [self.title, dict(self.metadata), self.media_type, self.filename]
+        return _digest(identity), _digest(content, json.dumps(details, sort_keys=True).encode())
+
+
+def _digest(*parts: bytes) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A row of the catalogue; `fetched` is False for a page that is still to be fetched."""
+    """A row of the catalogue; `fetched` is False for a page that is still to be fetched.
+
+    `content` is there once the document was claimed.
+    """
 
     id: str
     revision: str
@@ -54,12 +93,10 @@ class Document:
     attempts: int
     lease: str | None
     fetched: bool
+    content: bytes | None = None
 
 
-ROW = (
-    D.id, D.revision, D.state, D.title, D.url, D.media_type, D.filename, D.error, D.attempts,
-    D.lease, D.fetched,
-)  # fmt: skip
+ROW = [D[column.name] for column in fields(Document) if column.name != "content"]
 
 
 class Catalogue:
@@ -73,7 +110,6 @@ class Catalogue:
         self.lease = lease
         self._model = model
         self._engine = build_engine(url)
-        self._setting_up = asyncio.Lock()
         self._is_set_up = False
 
     async def __aenter__(self) -> Self:
@@ -84,10 +120,7 @@ class Catalogue:
 
     async def set_up(self) -> None:
         """Create the tables if they are missing; other methods do so when needed."""
-        async with self._setting_up:
-            if not self._is_set_up:
-                await self._run(lambda connection: connection.run_sync(create_tables, self._model))
-                self._is_set_up = True
+        await self._execute(sa.select(1))
 
     async def submit(self, submission: Submission) -> tuple[Document, bool]:
         """Queue a document unless this revision is known; return it and whether it was queued.
@@ -104,31 +137,31 @@ class Catalogue:
             "fetched": submission.content is not None, "error": None, "attempts": 0,
             "due": time.time(),
         }  # fmt: skip
-        # An earlier revision that is being processed keeps its lease: see `release`.
-        due = sa.case((D.lease.is_not(None), D.due), else_=time.time())
+        now = time.time()
+        is_leased = D.lease.is_not(None)
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         upsert = dialect.insert(DOCUMENTS).values(values)
         changed = upsert.on_conflict_do_update(
             index_elements=[D.id],
-            set_={**values, "due": due},
+            # An earlier revision that is being processed keeps its lease: see `postpone`.
+            set_={**values, "due": sa.case((is_leased, D.due), else_=now)},
             where=(D.revision != revision) | (D.state == "failed"),
         )
-        waits = (D.id == id_) & (D.state == "queued") & D.lease.is_(None)
+        waits = (D.state == "queued") & ~is_leased
+        known = sa.update(DOCUMENTS).where(D.id == id_)
+        known = known.values(due=sa.case((waits, now), else_=D.due))
 
         async def work(connection: AsyncConnection) -> tuple[Document, bool]:
             if row := (await connection.execute(changed.returning(*ROW))).first():
                 return Document(*row), True
-            await connection.execute(sa.update(DOCUMENTS).where(waits).values(due=time.time()))
-            row = (await connection.execute(_select(id_))).one()
+            row = (await connection.execute(known.returning(*ROW))).one()
             return Document(*row), False
 
         return await self._transact(work)
 
     async def find(self, document_id: str) -> Document | None:
         """Return a document; None if there is none."""
-        if not (document_id.isascii() and document_id.isalnum()):
-            return None
-        return await self._document(_select(document_id))
+        return await self._document(sa.select(*ROW).where(D.id == storable(document_id)))
 
     async def delete(self, document_id: str) -> None:
         """Delete a document, if there is one."""
@@ -142,7 +175,8 @@ class Catalogue:
         `fetched` selects documents whose content is here, else pages to be fetched;
         `document_id` one document; `overdue` documents that have been due for so many seconds.
         """
-        candidates = UNFINISHED & (D.fetched == fetched) & (D.due <= time.time() - overdue)
+        unfinished = D.state.in_(("queued", "processing"))
+        candidates = unfinished & (D.fetched == fetched) & (D.due <= time.time() - overdue)
         if document_id is not None:
             candidates &= D.id == document_id
         first = sa.select(D.id).where(candidates).order_by(D.due).limit(1)
@@ -152,17 +186,11 @@ class Catalogue:
             .values(state="processing", attempts=D.attempts + 1)
             .values(lease=uuid4().hex, due=time.time() + self.lease)
         )
-        return await self._document(claim.returning(*ROW))
+        return await self._document(claim.returning(*ROW, D.content))
 
     async def renew(self, document: Document) -> bool:
         """Extend the lease; False if it is lost, or the document was replaced or deleted."""
         return await self._update(document, due=time.time() + self.lease)
-
-    async def content(self, document: Document) -> bytes | None:
-        """Return the content of a leased document; None if the lease is lost."""
-        query = sa.select(D.content).where(_leased(document))
-        content: bytes | None = await self._transact(lambda connection: connection.scalar(query))
-        return content
 
     async def keep_page(self, document: Document, page: str) -> bool:
         """Store a page that was fetched, so that no later attempt fetches it again."""
@@ -182,38 +210,29 @@ class Catalogue:
             document, lease=None, state="failed", error=storable(error), content=None
         )
 
-    async def postpone(self, document: Document, seconds: float, *, counted: bool = True) -> bool:
-        """End the lease: the next attempt is due in so many seconds.
+    async def postpone(self, document: Document, seconds: float, *, counted: bool = True) -> None:
+        """End the lease: the next attempt, or a newer revision, is due in so many seconds.
 
         `counted=False` takes back the attempt that `claim` counted.
         """
         attempts = D.attempts if counted else D.attempts - 1
-        due = time.time() + seconds
-        return await self._update(document, lease=None, state="queued", due=due, attempts=attempts)
-
-    async def release(self, document: Document) -> None:
-        """End the lease on whichever revision is there now, which is due at once."""
-        leased = (D.id == document.id) & (D.lease == document.lease)
-        values = {"lease": None, "state": "queued", "due": time.time()}
-        await self._execute(sa.update(DOCUMENTS).where(leased & UNFINISHED).values(values))
+        values = {"state": "queued", "due": time.time() + seconds, "attempts": attempts}
+        await self._execute(
+            sa.update(DOCUMENTS).where(_leased(document)).values(lease=None, **values)
+        )
 
     async def _update(self, document: Document, **values: object) -> bool:
-        return await self._execute(sa.update(DOCUMENTS).where(_leased(document)).values(values))
-
-    async def _execute(self, statement: sa.Update | sa.Delete) -> bool:
-        result = await self._transact(lambda connection: connection.execute(statement))
-        return result.rowcount > 0
+        held = _leased(document) & (D.revision == document.revision)
+        return (await self._execute(sa.update(DOCUMENTS).where(held).values(values))).rowcount > 0
 
     async def _document(self, query: sa.Executable) -> Document | None:
-        row = (await self._transact(lambda connection: connection.execute(query))).first()
+        row: Sequence[Any] | None = (await self._execute(query)).first()
         return Document(*row) if row else None
 
-    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        if not self._is_set_up:
-            await self.set_up()
-        return await self._run(work)
+    async def _execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
+        return await self._transact(lambda connection: connection.execute(statement))
 
-    async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run a transaction to its end, also if it is cancelled: the driver leaks connections."""
         transaction = asyncio.ensure_future(self._transaction(work))
         try:
@@ -227,16 +246,15 @@ class Catalogue:
             if not self._is_set_up:
                 await asyncio.to_thread(make_folder, self._engine)
             async with asyncio.timeout(TIMEOUT), self._engine.begin() as connection:
-                return await work(connection)
+                if not self._is_set_up:
+                    await connection.run_sync(create_tables, self._model)
+                result = await work(connection)
+            self._is_set_up = True
         except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise StoreUnavailableError.from_error("the catalogue", cause) from error
-
-
-def _select(document_id: str) -> sa.Select[Any]:
-    return sa.select(*ROW).where(D.id == document_id)
+        return result
 
 
 def _leased(document: Document) -> sa.ColumnElement[bool]:
-    leased = (D.id == document.id) & (D.lease == document.lease)
-    return leased & (D.revision == document.revision)
+    return (D.id == document.id) & (D.lease == document.lease)

@@ -3,7 +3,6 @@
 Needs SQLAlchemy with an async driver: aiosqlite (SQLite, one machine) or psycopg (PostgreSQL).
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.errors import ServiceError
 
-BUSY_TIMEOUT = 10
-"""Seconds for which a writer waits for others."""
-CONNECT_TIMEOUT = 3
-DRIVERS = {
-    "sqlite": ("sqlite+aiosqlite", "aiosqlite"),
-    "postgresql": ("postgresql+psycopg", "psycopg"),
+DRIVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    # Seconds for which a writer waits for others; without transactions of the driver's own.
+    "sqlite": ("sqlite+aiosqlite", {"timeout": 10, "isolation_level": None}),
+    "postgresql": ("postgresql+psycopg", {"connect_timeout": 3}),
 }
+"""The SQLAlchemy driver of each database, and the arguments of its connections."""
 
 TABLES = sa.MetaData()
 DOCUMENTS = sa.Table(
@@ -55,18 +53,16 @@ def build_engine(url: str) -> AsyncEngine:
     """Return an engine for sqlite:///file.db or postgresql://…; ValueError if it cannot be used."""
     try:
         parsed = sa.make_url(url)
-        driver, package = DRIVERS[parsed.get_backend_name()]
+        driver, arguments = DRIVERS[parsed.get_backend_name()]
+        address = parsed.set(drivername=driver)
+        engine = create_async_engine(address, pool_pre_ping=True, connect_args=arguments)
     except (ArgumentError, KeyError):
         raise ValueError("should be like sqlite:///file.db or postgresql://host/name") from None
-    if find_spec(package) is None:
-        raise ValueError(f"{parsed.get_backend_name()} needs the package {package}, not installed")
-    address = parsed.set(drivername=driver)
-    if package == "psycopg":
-        arguments = {"connect_timeout": CONNECT_TIMEOUT}
-        return create_async_engine(address, pool_pre_ping=True, connect_args=arguments)
-    engine = create_async_engine(address)
-    sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    sa.event.listen(engine.sync_engine, "begin", _begin_immediate)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"needs the package {error.name}, which is not installed") from None
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine.sync_engine, "connect", _use_write_ahead_log)
+        sa.event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
 
 
@@ -97,12 +93,8 @@ def create_tables(connection: sa.Connection, model: str) -> None:
         )
 
 
-def _configure_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401 -- SQLAlchemy's adapter
-    connection.isolation_level = None  # or the driver begins transactions on its own
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout = {BUSY_TIMEOUT * 1000}", "journal_mode = WAL"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _use_write_ahead_log(connection: Any, _: object) -> None:  # noqa: ANN401 -- an adapter
+    connection.execute("PRAGMA journal_mode = WAL").close()
 
 
 def _begin_immediate(connection: sa.Connection) -> None:

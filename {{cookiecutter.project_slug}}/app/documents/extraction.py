@@ -8,11 +8,11 @@ Needs: the packages html-to-markdown and pypdfium2.
 """
 
 import re
-from contextlib import closing
+from contextlib import closing, suppress
 from email.message import Message
 from pathlib import PurePath
 
-from html_to_markdown import ConversionError, ConversionOptions, WarningKind, convert
+from html_to_markdown import ConversionOptions, WarningKind, convert
 
 from app.errors import ServiceError
 
@@ -25,25 +25,20 @@ LONGEST_TITLE = 200
 _KINDS = {
     ".htm": "html", ".html": "html", ".xhtml": "html", ".md": "markdown", ".markdown": "markdown",
     ".mdx": "markdown", ".rst": "text", ".txt": "text", "application/xhtml+xml": "html",
-    "text/html": "html", "text/markdown": "markdown", "text/x-markdown": "markdown",
+    "text/html": "html", "text/markdown": "markdown",
 }  # fmt: skip
 _SNIFFED = 1024
 """Bytes; a PDF's mark may stand anywhere in them (PDF 1.7, appendix H, note 13)."""
 _HTML = re.compile(rb"\s*<(!doctype html|html|head|body)\b", re.IGNORECASE)
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
-_FRONT_MATTER = re.compile(
-    r"---[ \t]*\n((?:[\w-]+[ \t]*:|#).*\n(?:(?![ \t]*\n).*\n)*?)---[ \t]*(?:\n|\Z)"
-)
+_FRONT_MATTER = re.compile(r"---[ \t]*\n[\w-]+[ \t]*:.*\n(?:.+\n)*?---[ \t]*(?:\n|\Z)")
 """Without blank lines, so that text between two rules is not taken for it."""
 _TITLE = re.compile(r"^title[ \t]*:(.+)", re.MULTILINE)
 _PAGE = ConversionOptions(
     exclude_selectors=["svg", "iframe"], inline_data_media="alt_text_only", compact_tables=True
 )
-_PDF_PASSWORD = 4
-"""PDFium's FPDF_ERR_PASSWORD."""
 
 
 class UnreadableError(ServiceError):
@@ -97,16 +92,12 @@ def decode(content: bytes, charset: str | None) -> str:
     """Decode by the byte order mark, else by `charset`, else as UTF-8, else as windows-1252."""
     marked = next((name for bom, name in _BOMS.items() if content.startswith(bom)), None)
     for name in filter(None, (marked, charset, "utf-8")):
-        try:
+        with suppress(LookupError, ValueError):  # no such encoding of text; not in this encoding
             text = content.decode(name)
-        except (LookupError, ValueError):  # no such encoding of text; not in this encoding
-            continue
-        binary = "\0" in text
-        break
+            break
     else:
         text = content.decode("windows-1252", "replace")
-        binary = _BINARY.search(text) is not None
-    if binary:
+    if "\0" in text:
         raise UnreadableError("The document is binary: send plain text, Markdown, HTML or PDF")
     return text
 
@@ -115,10 +106,7 @@ def _html(content: bytes, charset: str | None) -> tuple[str, str]:
     """Convert a page: scripts, styles, navigation and forms are dropped."""
     named = _CHARSET.search(content[:_SNIFFED])
     text = decode(content, charset or (named and named[1].decode("ascii", "replace")))
-    try:
-        page = convert(text, _PAGE)
-    except ConversionError as error:
-        raise UnreadableError(f"The HTML cannot be read: {_one_line(str(error))}") from error
+    page = convert(text, _PAGE)
     if any(warning.kind == WarningKind.DEPTH_LIMIT_EXCEEDED for warning in page.warnings):
         raise UnreadableError("The HTML is nested too deeply to be read")
     title, text = _titled(page.content or "")
@@ -129,7 +117,7 @@ def _titled(text: str) -> tuple[str, str]:
     """Return the title in the front matter, else the first heading; and the text behind it."""
     title = None
     if front_matter := _FRONT_MATTER.match(text):
-        title = _TITLE.search(front_matter[1])
+        title = _TITLE.search(front_matter[0])
         text = text[front_matter.end() :]
     if title:
         return title[1].strip().strip("\"'"), text
@@ -148,9 +136,7 @@ def _pdf(content: bytes) -> tuple[str, str]:
                 with closing(page), closing(page.get_textpage()) as characters:
                     pages.append(characters.get_text_bounded().strip())
     except pypdfium2.PdfiumError as error:
-        if error.err_code == _PDF_PASSWORD:
-            raise UnreadableError("The PDF is encrypted: it needs a password") from error
-        raise UnreadableError(f"The PDF is broken: {_one_line(str(error))}") from error
+        raise UnreadableError(f"The PDF cannot be read: {_one_line(str(error))}") from error
     return title, "\n\n".join(filter(None, pages))
 
 

@@ -169,38 +169,27 @@ class Pipeline:
             return None
 
     async def _attempt(self, lane: Lane, document: Document) -> Exception | None:
-        """Run one step; record how it ended, and return its error."""
+        """Run one step while the lease is renewed; record how it ended, and return its error."""
+        lease = asyncio.timeout(self._catalogue.lease)
         try:
-            if document.attempts > MAX_ATTEMPTS:  # it ended the process each time
-                await self._catalogue.fail(document, f"given up after {MAX_ATTEMPTS} attempts")
-            else:
-                await self._leased(document, lane.step(document))
-        except LeaseLostError:
-            await self._drop(document)
+            async with asyncio.timeout(ATTEMPT_TIMEOUT), lease:
+                renewal = self._run(self._renew(document, lease))
+                try:
+                    if document.attempts > MAX_ATTEMPTS:
+                        raise InterruptedError("its process ended in each attempt")
+                    await lane.step(document)
+                finally:
+                    renewal.cancel()
         except asyncio.CancelledError:
             with suppress(Exception):
                 await self._catalogue.postpone(document, 0, counted=False)
             raise
         except Exception as error:  # noqa: BLE001 -- a step may fail in any way
-            await self._retry(lane, document, error)
-            return error
+            if not lease.expired() and not isinstance(error, LeaseLostError):
+                await self._retry(lane, document, error)
+                return error
+            await self._drop(document)
         return None
-
-    async def _leased(self, document: Document, step: Coroutine[Any, Any, None]) -> None:
-        """Run a step while the lease is renewed; cancel it and raise if the lease is lost."""
-        lease = asyncio.timeout(self._catalogue.lease)
-        try:
-            async with lease:
-                renewal = self._run(self._renew(document, lease))
-                try:
-                    async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                        await step
-                finally:
-                    renewal.cancel()
-        except TimeoutError as error:
-            if lease.expired():
-                raise LeaseLostError from error
-            raise
 
     async def _renew(self, document: Document, lease: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
@@ -208,12 +197,9 @@ class Pipeline:
             await asyncio.sleep(self._catalogue.lease / 3)
             try:
                 held = await self._catalogue.renew(document)
+                lease.reschedule(loop.time() + (self._catalogue.lease if held else 0.0))
             except Exception as error:  # noqa: BLE001 -- the timeout ends the step in time
                 log.warning("document %s: lease not renewed: %s", document.id, error)
-                continue
-            if lease.expired():  # while the database was slow: the step is being cancelled
-                return
-            lease.reschedule(loop.time() + self._catalogue.lease if held else loop.time())
 
     async def _retry(self, lane: Lane, document: Document, error: Exception) -> None:
         """End an attempt that failed; if that fails too, the lease expires."""
@@ -239,7 +225,7 @@ class Pipeline:
         with suppress(Exception):
             if await self._catalogue.find(document.id) is None:
                 await self._store.delete(document.id)
-            await self._catalogue.release(document)
+            await self._catalogue.postpone(document, 0)
 
     async def _fetch_page(self, document: Document) -> None:
         if self._pages is None or document.url is None:
@@ -251,11 +237,8 @@ class Pipeline:
         self.wake()
 
     async def _store_passages(self, document: Document) -> None:
-        content = await self._catalogue.content(document)
-        if content is None:
-            raise LeaseLostError
         kind = {"media_type": document.media_type, "filename": document.filename}
-        title, texts = await self._read(content, **kind, title=document.title)
+        title, texts = await self._read(document.content or b"", **kind, title=document.title)
         vectors = await self._embedder.embed(texts)
         passages = [Passage(text, row) for text, row in zip(texts, vectors, strict=True)]
         await self._store.replace(Source(document.id, title, document.url), passages)

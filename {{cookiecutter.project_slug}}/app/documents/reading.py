@@ -14,14 +14,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from contextlib import suppress
-from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
-from threading import Lock, Thread
+from threading import Thread
 from types import ModuleType
 from typing import Self
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessPool
 
 from .extraction import UnreadableError, extract
 from .splitting import split
@@ -30,24 +28,17 @@ __all__ = ["Reader", "UnreadableError"]
 
 MEMORY = 1 << 30
 """Bytes of address space of a process (on Linux)."""
-GRACE = 30.0
-"""Seconds for a process to start, or to end."""
-_KILLED = {-signal.SIGKILL, -signal.SIGTERM}
-"""Exit codes of a process that was killed from outside, the out-of-memory killer included."""
 
 
 class _Process(SpawnProcess):
     """A process that does not import the program's main module, which may take seconds."""
 
-    _lock = Lock()
-
     def start(self) -> None:
-        with self._lock:
-            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-            try:
-                super().start()
-            finally:
-                sys.modules["__main__"] = main
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
 
 
 class _Context(SpawnContext):
@@ -58,62 +49,45 @@ class Reader:
     """Reads up to `processes` documents at once; the processes start with the first one."""
 
     def __init__(self, processes: int = 2, timeout: float = 60.0) -> None:
+        self._processes = processes
         self._timeout = timeout
-        self._slots = asyncio.Semaphore(processes)
         self._starting = asyncio.Lock()
-        self._new_pool = partial(
-            ProcessPool, processes, initializer=_prepare_process, context=_Context()
-        )
         self._pool = self._new_pool()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
-                await asyncio.to_thread(_stop, self._pool)
+        await asyncio.to_thread(_stop, self._pool)
 
     async def read(
         self, content: bytes, *, media_type: str | None, filename: str | None, title: str = ""
     ) -> tuple[str, list[str]]:
         """Return the document's title, its own unless one is given, and its passages.
 
-        UnreadableError if it cannot be read, now or later. Any other error is transient, such as
-        a process that was killed from outside.
+        UnreadableError if it cannot be read, now or later. Any other error may be transient, such
+        as ProcessExpired: the process crashed, or was killed from outside.
         """
         reading = f"Reading the document ({len(content):,} bytes)"
         arguments = (content, media_type, filename, title)
-        async with self._slots:
-            pool = await self._running_pool()
-            future = pool.schedule(_read, arguments, timeout=self._timeout)
-            try:
-                async with asyncio.timeout(self._timeout + GRACE):
-                    return await asyncio.wrap_future(future)
-            except TimeoutError as error:
-                if future.cancelled():  # no process has started on it
-                    raise
-                raise UnreadableError(f"{reading} took more than {self._timeout:g} s") from error
-            except MemoryError as error:
-                raise UnreadableError(f"{reading} took more than {MEMORY:,} bytes") from error
-            except ProcessExpired as error:
-                if error.exitcode in _KILLED:
-                    raise
-                raise UnreadableError(f"{reading} crashed: exit code {error.exitcode}") from error
+        async with self._starting:
+            await asyncio.to_thread(self._ensure_running)
+        future = self._pool.schedule(_read, arguments, timeout=self._timeout)
+        try:
+            return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise UnreadableError(f"{reading} took more than {self._timeout:g} s") from error
+        except MemoryError as error:
+            raise UnreadableError(f"{reading} took more than {MEMORY:,} bytes") from error
 
-    async def _running_pool(self) -> ProcessPool:
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(self._processes, initializer=_prepare_process, context=_Context())
+
+    def _ensure_running(self) -> None:
         """Start the pool, or a new one: Pebble's does not survive the kill of an idle process."""
-        async with self._starting, asyncio.timeout(GRACE):
-            if not await asyncio.to_thread(_is_active, self._pool):
-                await asyncio.to_thread(_stop, self._pool)
-                self._pool = self._new_pool()
-                await asyncio.to_thread(_is_active, self._pool)
-            return self._pool
-
-
-def _is_active(pool: ProcessPool) -> bool:
-    """Start the processes of a new pool."""
-    return pool.active
+        while not self._pool.active:
+            _stop(self._pool)
+            self._pool = self._new_pool()
 
 
 def _stop(pool: ProcessPool) -> None:

@@ -6,19 +6,24 @@ The service, the job workers and `python -m app.ingest` all use it.
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 
 import httpx
 
 from app.concurrency.limiter import ConcurrencyLimiter, LimiterError
 from app.documents.catalogue import Catalogue
-from app.documents.celery import celery_publisher  # optional: job_queue=celery
 from app.documents.database import CatalogueMismatchError
+from app.documents.jobs.celery import celery_publisher  # optional: job_queue=celery
+from app.documents.jobs.taskiq import taskiq_publisher  # optional: job_queue=taskiq
 from app.documents.pipeline import Pages, Pipeline
 from app.documents.reading import Reader
 from app.documents.source import DocumentSource
-from app.documents.taskiq import taskiq_publisher  # optional: job_queue=taskiq
 from app.embeddings.base import Embedder
 from app.embeddings.hashing import HashingEmbedder
 from app.embeddings.remote import RemoteEmbedder
@@ -43,29 +48,21 @@ RETRY_FOREVER = (
 """Configuration errors and full queues: they postpone a document and never fail it."""
 UPLOADS = 8
 """Documents accepted at once: each is held in memory several times over."""
-MAX_WAITING_UPLOADS = 64
 UPLOAD_TIMEOUT = 30.0
 """Seconds for which an upload may wait."""
-
 Publish = Callable[[str], None]
 """Announces a document that was queued; returns at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """What every process needs that works on documents."""
+    """What stores, processes and finds documents; `publish` announces one that was queued."""
 
     catalogue: Catalogue
     store: PassageStore
     pipeline: Pipeline
     pages: Pages | None
     source: DocumentSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class DocumentService(Documents):
-    """What the HTTP routes need besides."""
-
     publish: Publish
     uploads: ConcurrencyLimiter
 
@@ -113,79 +110,69 @@ def check_documents(settings: Settings) -> None:
 
     A server that is not reachable yet is no error: its first use tries again.
     """
+
+    async def set_up() -> None:
+        async with build_store(settings), build_catalogue(settings) as catalogue:
+            await catalogue.set_up()
+
     try:
-        asyncio.run(_set_up(settings))
-    except ValueError as error:
+        asyncio.run(set_up())
+    except (ValueError, CatalogueMismatchError) as error:
         sys.exit(str(error))
-
-
-async def _set_up(settings: Settings) -> None:
-    store = build_store(settings)
-    async with build_catalogue(settings) as catalogue:
-        try:
-            async with store:
-                await catalogue.set_up()
-        except CatalogueMismatchError as error:
-            raise ValueError(f"DATABASE_URL: {error}") from None
-        except StoreUnavailableError as error:
-            if settings.vector_store_url.get_secret_value().startswith("sqlite"):
-                raise ValueError(f"VECTOR_STORE_URL: {error}") from None
+    except StoreUnavailableError as error:
+        if settings.vector_store_url.get_secret_value().startswith("sqlite"):
+            sys.exit(f"VECTOR_STORE_URL: {error}")
 
 
 @asynccontextmanager
 async def open_documents(
-    settings: Settings, client: httpx.AsyncClient, pages: Pages | None = None
+    settings: Settings,
+    client: httpx.AsyncClient,
+    pages: Pages | None = None,
+    *,
+    serving: bool = False,
 ) -> AsyncIterator[Documents]:
-    """Open everything; nothing is processed before the pipeline is started."""
+    """Open everything; a service also processes all documents, or publishes them to job workers."""
     embedder = build_embedder(settings, client)
+    width = settings.ingestion_concurrency
     async with (
         build_store(settings) as store,
         build_catalogue(settings) as catalogue,
-        Reader(processes=settings.ingestion_concurrency) as reader,
+        Reader(processes=width) as reader,
         Pipeline(
             catalogue,
             store,
             read=reader.read,
             embedder=embedder,
             pages=pages,
-            width=settings.ingestion_concurrency,
+            width=width,
             retry_forever=RETRY_FOREVER,
         ) as pipeline,
     ):
-        yield Documents(
-            catalogue=catalogue,
-            store=store,
-            pipeline=pipeline,
-            pages=pages,
-            source=DocumentSource(store, embedder),
-        )
-
-
-@asynccontextmanager
-async def open_document_service(
-    settings: Settings, client: httpx.AsyncClient, pages: Pages | None = None
-) -> AsyncIterator[DocumentService]:
-    """Open everything, and process documents here or publish them to the job workers."""
-    async with open_documents(settings, client, pages) as documents:
-        publisher: AbstractAsyncContextManager[Publish]
-        broker = settings.broker_url.get_secret_value()  # optional: job_queue
-        publisher = celery_publisher(broker)  # optional: job_queue=celery
-        publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
-        publisher = documents.pipeline.started()  # optional: job_queue=none
-        uploads = ConcurrencyLimiter(
-            UPLOADS, max_queue=MAX_WAITING_UPLOADS, queue_timeout=UPLOAD_TIMEOUT
-        )
+        publisher: AbstractAsyncContextManager[Publish] = nullcontext(pipeline.wake)
+        if serving:
+            broker = str(settings.broker_url.get_secret_value())  # optional: job_queue
+            publisher = celery_publisher(broker)  # optional: job_queue=celery
+            publisher = taskiq_publisher(broker)  # optional: job_queue=taskiq
+            publisher = pipeline.started()  # optional: job_queue=none
         async with publisher as publish:
-            yield DocumentService(**vars(documents), publish=publish, uploads=uploads)
+            yield Documents(
+                catalogue=catalogue,
+                store=store,
+                pipeline=pipeline,
+                pages=pages,
+                source=DocumentSource(store, embedder),
+                publish=publish,
+                uploads=ConcurrencyLimiter(UPLOADS, max_queue=64, queue_timeout=UPLOAD_TIMEOUT),
+            )
 
 
 @asynccontextmanager
 async def open_documents_alone(settings: Settings) -> AsyncIterator[Documents]:
     """Open everything with an HTTP client of its own, for a process that does not serve."""
     async with AsyncExitStack() as stack:
-        open_part = stack.enter_async_context
-        client = await open_part(build_source_client(settings))
+        client = await stack.enter_async_context(build_source_client(settings))
         pages = None
-        web = await open_part(open_web(settings, client))  # optional: ingestion_client
-        pages = web.pages  # optional: ingestion_client
-        yield await open_part(open_documents(settings, client, pages))
+        web = open_web(settings, client)  # optional: ingestion_client
+        pages = (await stack.enter_async_context(web)).pages  # optional: ingestion_client
+        yield await stack.enter_async_context(open_documents(settings, client, pages))

@@ -13,7 +13,7 @@ from app.retrieval.base import Degraded, Source
 from app.retrieval.gather import Retriever
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.wiring.documents import DocumentService, open_document_service  # optional: vector_store
+from app.wiring.documents import Documents, open_documents  # optional: vector_store
 from app.wiring.http import build_source_client  # optional: vector_store, ingestion_client
 from app.wiring.websearch import open_web  # optional: ingestion_client
 
@@ -25,7 +25,7 @@ class Retrieval:
     """What answers are made from."""
 
     retriever: Retriever
-    documents: DocumentService  # optional: vector_store
+    documents: Documents  # optional: vector_store
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def open_retrieval(settings: Settings, metrics: Metrics) -> AsyncIterator[
         pages = None  # optional: vector_store
         web = await open_part(open_web(settings, client))  # optional: ingestion_client
         pages = web.pages  # optional: vector_store and ingestion_client
-        opening = open_document_service(settings, client, pages)  # optional: vector_store
+        opening = open_documents(settings, client, pages, serving=True)  # optional: vector_store
         documents = await open_part(opening)  # optional: vector_store
         slots[documents.source] = settings.embedding_max_concurrency  # optional: vector_store
         slots |= web.slots  # optional: ingestion_client

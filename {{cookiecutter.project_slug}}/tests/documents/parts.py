@@ -5,15 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
 from fpdf import FPDF
 from fpdf.enums import AccessPermission, EncryptionMethod
 
-from app.documents.catalogue import Catalogue, Document
+from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.pipeline import Pages, Pipeline
-from app.documents.submission import Submission
+from app.embeddings.hashing import HashingEmbedder
 from app.errors import ServiceError
-from app.stores.base import Passage, Source, Vector
+from app.stores.base import Passage, Source
 from tests.service import PATIENCE
 
 MODEL = "model"
@@ -77,16 +76,6 @@ class Work:
         return title or text.split()[0], [text]
 
 
-class Embedder:
-    """Embeds every text as the same vector."""
-
-    model = MODEL
-
-    async def embed(self, texts: Sequence[str]) -> Vector:
-        """Return a row for each text."""
-        return np.ones((len(texts), 1), np.float32)
-
-
 @asynccontextmanager
 async def pipeline_over(
     catalogue: Catalogue,
@@ -102,7 +91,7 @@ async def pipeline_over(
         catalogue,
         store,
         read=(reading or Work()).read,
-        embedder=Embedder(),
+        embedder=HashingEmbedder(),
         pages=Pages(fetch, width=6, check=str) if pages else None,
         width=2,
         retry_forever=(AccountError,),
@@ -113,7 +102,7 @@ async def pipeline_over(
 
 async def submitted(catalogue: Catalogue, count: int) -> list[str]:
     """Submit so many pages; return their ids."""
-    pages = [Submission.page(f"https://example.org/{number}") for number in range(count)]
+    pages = [Submission(url=f"https://example.org/{number}") for number in range(count)]
     return [(await catalogue.submit(page))[0].id for page in pages]
 
 

@@ -5,23 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from app.documents.catalogue import Catalogue, Document
+from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.database import CatalogueMismatchError
-from app.documents.submission import Submission
-from tests.documents.parts import MODEL, found, submitted
+from tests.documents.parts import MODEL, submitted
 from tests.stores.databases import on_each_database
 
 pytestmark = on_each_database
-TEXT = Submission.text("A zebra has stripes.")
-NEW = Submission.text("A zebra has stripes.", title="New")
-EXPIRED = -1.0
-"""A lease in seconds that is over at once."""
+TEXT = Submission(content=b"A zebra has stripes.")
+NEW = Submission(content=b"A zebra has stripes.", title="New")
 
 
 @pytest.fixture
 async def late(catalogue_url: str) -> AsyncIterator[Catalogue]:
     """Provide the same catalogue to a process whose leases expire at once."""
-    async with Catalogue(catalogue_url, model=MODEL, lease=EXPIRED) as catalogue:
+    async with Catalogue(catalogue_url, model=MODEL, lease=-1) as catalogue:
         yield catalogue
 
 
@@ -47,11 +44,9 @@ async def test_one_worker_has_a_document(catalogue: Catalogue, catalogue_url: st
         lambda catalogue, document: catalogue.renew(document),
         lambda catalogue, document: catalogue.ready(document, "title"),
         lambda catalogue, document: catalogue.fail(document, "error"),
-        lambda catalogue, document: catalogue.postpone(document, 0),
         lambda catalogue, document: catalogue.keep_page(document, "page"),
-        lambda catalogue, document: catalogue.content(document),
     ],
-    ids=["renew", "ready", "fail", "postpone", "keep_page", "content"],
+    ids=["renew", "ready", "fail", "keep_page"],
 )
 @pytest.mark.parametrize("how", ["expired", "replaced", "deleted"])
 async def test_without_its_lease_a_worker_changes_nothing(
@@ -72,6 +67,15 @@ async def test_without_its_lease_a_worker_changes_nothing(
     before = await catalogue.find(document.id)
     assert not await change(catalogue, document)
     assert await catalogue.find(document.id) == before
+
+
+async def test_a_lease_is_ended_by_its_worker(catalogue: Catalogue, late: Catalogue) -> None:
+    """A worker whose lease has expired does not end the lease of the next."""
+    await catalogue.submit(TEXT)
+    document = await claim(late)
+    held = await claim(catalogue)
+    await late.postpone(document, 0)
+    assert await catalogue.renew(held)
 
 
 async def test_same_revision_is_known(catalogue: Catalogue) -> None:
@@ -96,24 +100,25 @@ async def test_new_revision_waits_for_the_old_worker(catalogue: Catalogue) -> No
     old = await claim(catalogue)
     await catalogue.submit(NEW)
     assert await catalogue.claim(fetched=True) is None
-    await catalogue.release(old)
+    await catalogue.postpone(old, 0)
     assert (await claim(catalogue)).title == "New"
 
 
 async def test_when_a_document_is_due(catalogue: Catalogue) -> None:
-    """A postponed document is due later; `overdue` claims what has been due for long only."""
+    """`overdue` claims what has been due for long; a retry is due later, at once if submitted."""
     await catalogue.submit(TEXT)
     assert await catalogue.claim(fetched=True, overdue=60) is None
-    assert await catalogue.postpone(await claim(catalogue), 60)
+    await catalogue.postpone(await claim(catalogue), 60)
     assert await catalogue.claim(fetched=True) is None
-    document = await found(catalogue, (await catalogue.submit(TEXT))[0].id)
-    assert (document.state, document.attempts) == ("queued", 1)
+    document, is_new = await catalogue.submit(TEXT)
+    assert (document.state, document.attempts, is_new) == ("queued", 1, False)
+    await claim(catalogue)
 
 
 @pytest.mark.parametrize("text", ["NUL \0", "half of a pair \ud83d"])
 async def test_text_that_databases_refuse(catalogue: Catalogue, text: str) -> None:
     """Titles, file names and errors with NUL or lone surrogates are stored without them."""
-    submission = Submission.file(b"content", filename=text, title=text, metadata={"note": "\0"})
+    submission = Submission(content=b"a", filename=text, title=text, metadata={"note": "\0"})
     document, _ = await catalogue.submit(submission)
     assert document.title.startswith(text[:3])
     assert await catalogue.fail(await claim(catalogue), text)

@@ -1,14 +1,14 @@
 """The pipeline: how wide its lanes are, what is retried, and what becomes of an interrupted one."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
 
 from app.documents import pipeline as module
-from app.documents.catalogue import Catalogue, Document
+from app.documents.catalogue import Catalogue, Document, Submission
 from app.documents.pipeline import MAX_ATTEMPTS, NO_PAGES
 from app.documents.reading import UnreadableError
-from app.documents.submission import Submission
 from app.errors import ServiceError
 from app.stores.base import StoreUnavailableError
 from tests.documents.parts import (
@@ -25,8 +25,8 @@ from tests.service import eventually
 from tests.stores.databases import on_each_database
 
 pytestmark = on_each_database
-TEXT = Submission.text("zebra stripes")
-NEW = Submission.text("zebra stripes", title="New")
+TEXT = Submission(content=b"zebra stripes")
+NEW = Submission(content=b"zebra stripes", title="New")
 
 
 @pytest.fixture
@@ -114,6 +114,7 @@ async def test_closing_releases_what_is_in_progress(
         (TimeoutError(), "failed", MAX_ATTEMPTS, "given up after 5 attempts: TimeoutError"),
         (AccountError("wrong key"), "queued", 0, None),
         (StoreUnavailableError("down", retry_after=0), "queued", 0, None),
+        (ServiceError("overloaded", retry_after=60), "queued", 1, None),
     ],
 )
 async def test_how_a_failed_attempt_ends(
@@ -124,7 +125,10 @@ async def test_how_a_failed_attempt_ends(
     attempts: int,
     message: str | None,
 ) -> None:
-    """Unreadable documents fail at once, others after some attempts, for wrong keys none."""
+    """Unreadable documents fail at once, others after some attempts; wrong keys only delay them.
+
+    The next attempt is not made before the time that an error names, unless it is submitted again.
+    """
     work = Work()
     work.error = error
     document, _ = await catalogue.submit(TEXT)
@@ -138,31 +142,6 @@ async def test_how_a_failed_attempt_ends(
         await catalogue.submit(TEXT)
         assert await pipeline.process(document.id) is None
     assert (await found(catalogue, document.id)).state == "ready"
-
-
-async def test_wrong_key_is_retried_until_it_is_mended(
-    catalogue: Catalogue, store: MemoryStore
-) -> None:
-    """After a wrong key or an empty account, documents resume without a restart."""
-    pages = Work()
-    pages.error = AccountError("no credit")
-    ids = await submitted(catalogue, 3)
-    async with pipeline_over(catalogue, store, fetching=pages) as pipeline:
-        pipeline.start()
-        await eventually(lambda: pages.calls > 3 * MAX_ATTEMPTS)
-        pages.error = None
-        await until_ready(catalogue, ids)
-
-
-async def test_retry_after_is_respected(catalogue: Catalogue, store: MemoryStore) -> None:
-    """An error that says when to try again postpones the document by that time at least."""
-    work = Work()
-    work.error = ServiceError("overloaded", retry_after=60)
-    document, _ = await catalogue.submit(TEXT)
-    async with pipeline_over(catalogue, store, reading=work) as pipeline:
-        assert await pipeline.process(document.id) is work.error
-        assert await pipeline.process(document.id) is None
-    assert work.calls == 1
 
 
 async def test_process_that_dies_each_time_is_given_up(
@@ -182,18 +161,21 @@ async def test_process_that_dies_each_time_is_given_up(
 
 @pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "replaced"])
 async def test_document_that_changes_while_it_is_processed(
-    catalogue: Catalogue, store: MemoryStore, deleted: bool
+    catalogue_url: str, store: MemoryStore, deleted: bool
 ) -> None:
-    """Passages of a deleted document are deleted; a new revision is processed after the old one."""
-    document, _ = await catalogue.submit(TEXT)
+    """Deleted, its step ends and its passages go; a new revision is processed after the old one."""
     work = Work(open_=False)
-    async with pipeline_over(catalogue, store, reading=work) as pipeline:
+    async with (
+        Catalogue(catalogue_url, model=MODEL, lease=2.0 if deleted else 60.0) as catalogue,
+        pipeline_over(catalogue, store, reading=work) as pipeline,
+    ):
+        document, _ = await catalogue.submit(TEXT)
         pipeline.start()
         await work.started.wait()
         if deleted:
+            store.texts[document.id] = ["stored meanwhile"]
             await catalogue.delete(document.id)
-            work.open.set()
-            await eventually(lambda: store.replaced == [document.id] and not store.texts)
+            await eventually(lambda: not store.texts)
         else:
             await catalogue.submit(NEW)
             work.open.set()
@@ -202,18 +184,44 @@ async def test_document_that_changes_while_it_is_processed(
     assert work.peak == 1
 
 
-async def test_lost_lease_cancels_the_step(catalogue_url: str, store: MemoryStore) -> None:
-    """A step ends at the next renewal when its document was deleted."""
+async def test_renewal_that_comes_too_late(
+    catalogue_url: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease that has expired is not renewed: the step is cancelled, the document repeated."""
+    cancelled, renewed = asyncio.Event(), asyncio.Event()
     work = Work(open_=False)
+
+    async def read(*_: object, **__: object) -> tuple[str, list[str]]:
+        try:
+            await work.run()
+        except asyncio.CancelledError:
+            cancelled.set()
+            work.open.set()
+            await renewed.wait()
+            raise
+        return "title", ["text"]
+
     async with (
         Catalogue(catalogue_url, model=MODEL, lease=0.3) as catalogue,
-        pipeline_over(catalogue, store, reading=work) as pipeline,
+        pipeline_over(catalogue, store) as pipeline,
     ):
+        renew = catalogue.renew
+
+        async def renew_late(document: Document) -> bool:
+            await cancelled.wait()
+            held = await renew(document)
+            renewed.set()
+            return held
+
+        monkeypatch.setattr(catalogue, "renew", renew_late)
+        monkeypatch.setattr(pipeline, "_read", read)
         document, _ = await catalogue.submit(TEXT)
         pipeline.start()
-        await work.started.wait()
-        await catalogue.delete(document.id)
-        await eventually(lambda: work.now == 0)
+        try:
+            await until_ready(catalogue, [document.id])
+        finally:
+            renewed.set()
+    assert work.calls == 2
 
 
 async def test_long_step_keeps_its_lease(

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -80,9 +80,9 @@ def test_encoding(content: bytes, media_type: str | None, text: str) -> None:
         (b"<html><script>1</script></html>", None, r"html, .*has no text"),
         (b"GIF89a\0\0", "application/octet-stream", "is binary: send plain text"),
         (b"<p>" + b"<div>" * 100_000 + b"deep", "text/html", "nested too deeply"),
-        (b"Hello %PDF-1.7\n" + b"garbage\n" * 100, None, r"The PDF is broken: .{1,200}"),
-        (pdf("Some text.")[:500], None, "The PDF is broken"),
-        (pdf("Text.", password="secret"), None, "needs a password"),
+        (b"Hello %PDF-1.7\n" + b"garbage\n" * 100, None, r"The PDF cannot be read: .{1,200}"),
+        (pdf("Some text.")[:500], None, "The PDF cannot be read"),
+        (pdf("Text.", password="secret"), None, "password"),
         (pdf("", ""), None, r"\(pdf, .* has no text: a scan needs text recognition \(OCR\)"),
         (b"a" * (MAX_TEXT + 1), None, r"has 4,000,001 bytes .* 4,000,000 are accepted: split"),
         ("漢".encode() * (MAX_TEXT // 3 + 1), None, "has 4,000,002 bytes"),
@@ -116,34 +116,28 @@ class Process(NamedTuple):
         async with asyncio.timeout(PATIENCE):
             with suppress(ConnectionResetError):
                 assert await self.reader.read() == b""
+        self.writer.close()
 
 
-class Server(asyncio.Queue[Process]):
-    """The processes that connect to `port`."""
-
-    port: str
-
-    async def process(self) -> Process:
-        """Wait for the next process."""
-        async with asyncio.timeout(PATIENCE):
-            return await self.get()
+Server = tuple[str, Callable[[], Awaitable[Process]]]
+"""A port, and what waits for the next process that connects to it."""
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     """Provide a server whose port is a title for `hostile.connect`."""
-    server, writers = Server(), []
+    processes = asyncio.Queue[Process]()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
         pid = int.from_bytes(await reader.readexactly(4), "big")
-        server.put_nowait(Process(pid, reader, writer))
+        processes.put_nowait(Process(pid, reader, writer))
+
+    async def connected() -> Process:
+        async with asyncio.timeout(PATIENCE):
+            return await processes.get()
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as listening:
-        server.port = str(listening.sockets[0].getsockname()[1])
-        yield server
-        for writer in writers:
-            writer.close()
+        yield str(listening.sockets[0].getsockname()[1]), connected
 
 
 async def read(reader: Reader, content: bytes = b"Hello", title: str = "") -> Any:
@@ -165,63 +159,70 @@ async def test_reader(replace_read: Replace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "message"),
+    ("function", "error", "message"),
     [
-        (hostile.hang, r"\(5 bytes\) took more than 0.3 s"),
-        (hostile.exhaust, r"\(5 bytes\) took more than 1,073,741,824 bytes"),
-        (hostile.crash, r"\(5 bytes\) crashed: exit code -11"),
+        (hostile.hang, UnreadableError, r"\(5 bytes\) took more than 0.3 s"),
+        (hostile.exhaust, UnreadableError, r"\(5 bytes\) took more than 1,073,741,824 bytes"),
+        (hostile.crash, ProcessExpired, "termination"),
     ],
 )
 async def test_hostile_document(
-    replace_read: Replace, function: Callable[[], object], message: str
+    replace_read: Replace, function: Callable[[], object], error: type[Exception], message: str
 ) -> None:
-    """What takes too much time or memory, or crashes, is unreadable; the next one is read."""
+    """What takes too much time or memory is unreadable, a crash is an error; the next is read."""
     replace_read(function)
     async with Reader(1, timeout=0.3) as reader:
-        with pytest.raises(UnreadableError, match=message):
+        with pytest.raises(error, match=message):
             await read(reader)
         replace_read(hostile.identify)
         assert await read(reader)
 
 
-async def test_kill_from_outside(replace_read: Replace, server: Server) -> None:
-    """It is a transient error of the document that is read; the kill of an idle process is none."""
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda _, process: os.kill(process.pid, signal.SIGKILL), ProcessExpired),
+        (lambda task, _: task.cancel(), asyncio.CancelledError),
+    ],
+    ids=["killed", "cancelled"],
+)
+async def test_interrupted_read(
+    replace_read: Replace,
+    server: Server,
+    end: Callable[[asyncio.Task[Any], Process], object],
+    error: type[BaseException],
+) -> None:
+    """The process of a cancelled read ends; its kill from outside is an error of the read."""
     replace_read(hostile.connect)
+    port, connected = server
     async with Reader(1) as reader:
-        task = asyncio.create_task(read(reader, title=server.port))
-        os.kill((await server.process()).pid, signal.SIGKILL)
-        with pytest.raises(ProcessExpired):
-            await task
-        for _ in range(2):
-            task = asyncio.create_task(read(reader, title=server.port))
-            process = await server.process()
-            process.writer.write(b".")
-            assert await task == process.pid
-            os.kill(process.pid, signal.SIGKILL)
-            await eventually(lambda: not reader._pool.active)
-    assert multiprocessing.active_children() == []
-
-
-async def test_cancelled_read(replace_read: Replace, server: Server) -> None:
-    """Its process ends, and the next document has another."""
-    replace_read(hostile.connect)
-    async with Reader(1) as reader:
-        task = asyncio.create_task(read(reader, title=server.port))
-        process = await server.process()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        task = asyncio.create_task(read(reader, title=port))
+        process = await connected()
+        end(task, process)
+        with pytest.raises(error):
             await task
         await process.end()
         replace_read(hostile.identify)
         assert await read(reader)
 
 
+async def test_kill_of_an_idle_process(replace_read: Replace) -> None:
+    """Another process reads the next document."""
+    replace_read(hostile.identify)
+    async with Reader(1) as reader:
+        for _ in range(2):
+            os.kill(await read(reader), signal.SIGKILL)
+            await eventually(lambda: not reader._pool.active)
+    assert multiprocessing.active_children() == []
+
+
 async def test_closing(replace_read: Replace, server: Server) -> None:
     """No process outlives its reader, also a busy one; it is terminated by the signal itself."""
     replace_read(hostile.connect)
+    port, connected = server
     async with Reader(1) as reader:
-        task = asyncio.create_task(read(reader, title=server.port))
-        process = await server.process()
+        task = asyncio.create_task(read(reader, title=port))
+        process = await connected()
         (child,) = multiprocessing.active_children()
     await process.end()
     assert multiprocessing.active_children() == []
@@ -242,10 +243,11 @@ asyncio.run(reading.Reader(1).read(b"", media_type=None, filename=None, title=sy
 
 async def test_kill_of_the_parent(server: Server) -> None:
     """A busy process ends with its parent."""
+    port, connected = server
     parent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PARENT, server.port), stderr=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-c", PARENT, port), stderr=asyncio.subprocess.DEVNULL
     )
-    process = await server.process()
+    process = await connected()
     parent.kill()
     await parent.wait()
     await process.end()

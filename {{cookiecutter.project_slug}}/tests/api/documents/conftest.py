@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import pytest
 
 from app.documents.catalogue import Document
-from app.wiring.documents import DocumentService
+from app.wiring.documents import Documents
+from tests.documents.parts import found
 from tests.service import RunningService, serve
+
+ENDED = {"ready", "failed"}
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Library:
     service: RunningService
 
     @property
-    def documents(self) -> DocumentService:
+    def documents(self) -> Documents:
         """What the routes use."""
         return self.service.services.retrieval.documents
 
@@ -29,10 +32,8 @@ class Library:
 
     async def processed(self, document_id: str) -> Document:
         """Process a document, here or in the service, and return it."""
-        document: Document | None = None
-        while document is None or document.state not in {"ready", "failed"}:
+        while (document := await found(self.documents.catalogue, document_id)).state not in ENDED:
             await self.documents.pipeline.process(document_id)
-            document = await self.documents.catalogue.find(document_id)
         return document
 
 

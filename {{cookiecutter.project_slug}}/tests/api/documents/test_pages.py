@@ -43,27 +43,27 @@ async def test_page_is_fetched_once(library: Library, vendor: FakeVendor) -> Non
     assert len(vendor.requests) == 1
 
 
-async def test_page_without_text_fails(library: Library, vendor: FakeVendor) -> None:
-    """A page that will never have text fails the document."""
-    vendor.script = page("")
-    answer = await library.service.client.post("/documents", json={"url": PAGE_URL})
-    document = await library.processed(answer.json()["id"])
-    assert (document.state, document.attempts) == ("failed", 1)
-
-
-@pytest.mark.parametrize(("status", "attempts"), [(401, 0), (402, 0), (429, 1)])
-async def test_vendor_that_refuses_only_delays(
-    library: Library, vendor: FakeVendor, status: int, attempts: int
+@pytest.mark.parametrize(
+    ("script", "state", "attempts"),
+    [
+        (page(""), "failed", 1),
+        (Script(status=401, body=b"{}"), "queued", 0),
+        (Script(status=402, body=b"{}"), "queued", 0),
+        (Script(status=429, body=b"{}", headers={"Retry-After": "3600"}), "queued", 1),
+    ],
+)
+async def test_page_that_is_not_there(
+    library: Library, vendor: FakeVendor, script: Script, state: str, attempts: int
 ) -> None:
-    """A wrong key, an empty account and a busy vendor delay a document; only the last counts."""
-    vendor.script = Script(status=status, body=b"{}", headers={"Retry-After": "3600"})
+    """A page without text fails; a wrong key, an empty account and a busy vendor only delay."""
+    vendor.script = script
     answer = await library.service.client.post("/documents", json={"url": PAGE_URL})
     id_, catalogue = answer.json()["id"], library.documents.catalogue
     while not vendor.requests:
         await library.documents.pipeline.process(id_)
     while (document := await found(catalogue, id_)).state == "processing":  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    assert (document.state, document.attempts) == ("queued", attempts)
+    assert (document.state, document.attempts) == (state, attempts)
 
 
 async def test_url_that_must_not_be_fetched_is_422(library: Library) -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from app.documents.pipeline import Pipeline
+from tests.documents.on_rabbitmq.node import RabbitMQNode, broker
 from tests.process import PYTHON, SOURCE
-from tests.rabbitmq import RabbitMQNode, broker
 from tests.service import RunningService, serve
 
 from . import program
 
 __all__ = ["broker"]
 
-TOOLS = [name for name in ("celery", "taskiq") if find_spec(f"app.documents.{name}")]
+TOOLS = [name for name in ("celery", "taskiq") if find_spec(f"app.documents.jobs.{name}")]
 LONG = 120.0
 """Seconds until a wait fails."""
 
@@ -31,7 +31,7 @@ class Jobs:
     """A service that publishes with a tool, and the tool's workers."""
 
     def __init__(self, tool: str, broker_url: str, catalogue_url: str, folder: Path) -> None:
-        module = import_module(f"app.documents.{tool}")
+        module = import_module(f"app.documents.jobs.{tool}")
         self.publisher = getattr(module, f"{tool}_publisher")(broker_url)
         self.stack = AsyncExitStack()
         self.tool = tool

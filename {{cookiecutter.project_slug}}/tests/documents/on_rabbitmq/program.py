@@ -45,7 +45,7 @@ class Parts:
 
 def main(tool: str, overdue: float) -> None:
     """Run the service's worker with these parts."""
-    run = getattr(import_module(f"app.documents.{tool}"), f"run_{tool}_worker")
+    run = getattr(import_module(f"app.documents.jobs.{tool}"), f"run_{tool}_worker")
     parts: dict[str, Any] = {
         "build_store": lambda _: nullcontext(Parts()),
         "Reader": lambda **_: nullcontext(Parts()),

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.rabbitmq import RabbitMQNode
+from tests.documents.on_rabbitmq.node import RabbitMQNode
 from tests.service import RunningService
 from tests.stores.databases import on_its_own_store
 

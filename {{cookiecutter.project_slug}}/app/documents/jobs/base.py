@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from .pipeline import Pipeline
+from app.documents.pipeline import Pipeline
 
 TASK = "documents.process"
 MAX_WAITING = 10_000

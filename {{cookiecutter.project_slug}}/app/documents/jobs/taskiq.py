@@ -1,19 +1,19 @@
-"""Documents as Taskiq tasks: the publisher and the worker. See `publishing`."""
+"""Documents as Taskiq tasks: the publisher and the worker. See `base`."""
 
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from aio_pika import Connection
 from taskiq.kicker import AsyncKicker
 from taskiq.receiver import Receiver
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue, QueueType
 
-from .pipeline import Pipeline
-from .publishing import DEADLINE, TASK, OpenPipeline, Publisher
+from app.documents.pipeline import Pipeline
+
+from .base import DEADLINE, TASK, OpenPipeline, Publisher
 
 QUEUE = "documents.taskiq"
 HEARTBEAT = 5
@@ -23,7 +23,7 @@ RECONNECT_PAUSE = 2.0
 log = logging.getLogger(__name__)
 
 
-def build_broker(url: str, **options: Any) -> AioPikaBroker:  # noqa: ANN401 -- Taskiq's options
+def build_broker(url: str, *, qos: int = 1) -> AioPikaBroker:
     """Build a broker of a publisher or a worker, for one connection."""
     return AioPikaBroker(
         url,
@@ -33,7 +33,7 @@ def build_broker(url: str, **options: Any) -> AioPikaBroker:  # noqa: ANN401 -- 
         heartbeat=HEARTBEAT,
         timeout=DEADLINE,
         connection_class=Connection,  # aio-pika's "robust" ones may never end
-        **options,
+        qos=qos,
     )
 
 
@@ -43,13 +43,10 @@ def taskiq_publisher(url: str) -> Publisher:
     async def send(document_ids: Sequence[str]) -> None:
         broker = build_broker(url)
         task = AsyncKicker[[str], None](TASK, broker, labels={})
-        try:
-            await _start_up(broker)
+        async with _running(broker):
             for document_id in document_ids:
                 async with asyncio.timeout(DEADLINE):
                     await task.kiq(document_id)
-        finally:
-            await _shut_down(broker)
 
     return Publisher(send)
 
@@ -81,21 +78,21 @@ async def _receive(url: str, pipeline: Pipeline, stop: asyncio.Event) -> None:
         await pipeline.process(document_id)
 
     try:
-        await _start_up(broker)
-        receiver = Receiver(broker, max_async_tasks=pipeline.width, run_startup=False)
-        await receiver.listen(stop)
+        async with _running(broker):
+            receiver = Receiver(broker, max_async_tasks=pipeline.width, run_startup=False)
+            await receiver.listen(stop)
     except Exception as error:  # noqa: BLE001 -- the broker may fail in any way
         log.warning("no connection to the broker: %r", error)
-    finally:
-        await _shut_down(broker)
 
 
-async def _start_up(broker: AioPikaBroker) -> None:
-    async with asyncio.timeout(DEADLINE):
-        await broker.startup()
-
-
-async def _shut_down(broker: AioPikaBroker) -> None:
-    with suppress(Exception):  # the broker may be gone, or silent
+@asynccontextmanager
+async def _running(broker: AioPikaBroker) -> AsyncIterator[None]:
+    """Connect, and disconnect on leaving; each ends after DEADLINE."""
+    try:
         async with asyncio.timeout(DEADLINE):
-            await broker.shutdown()
+            await broker.startup()
+        yield
+    finally:
+        with suppress(Exception):  # the broker may be gone, or silent
+            async with asyncio.timeout(DEADLINE):
+                await broker.shutdown()

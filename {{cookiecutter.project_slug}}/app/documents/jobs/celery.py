@@ -1,51 +1,34 @@
-"""Documents as Celery tasks: the publisher and the worker. See `publishing`.
+"""Documents as Celery tasks: the publisher and the worker. See `base`.
 
 Celery's worker runs tasks in threads; each waits for its document on one event loop.
 """
 
 import asyncio
-import logging
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from anyio.from_thread import start_blocking_portal
 from celery import Celery
 from celery.signals import setup_logging
 from celery.utils.threads import bound_open_broker_sockets  # type: ignore[attr-defined]
 from celery.worker.consumer import Consumer
-from kombu import Connection, Message
+from kombu import Connection
 
-from .publishing import DEADLINE, TASK, OpenPipeline, Publisher
+from .base import DEADLINE, TASK, OpenPipeline, Publisher
 
 QUEUE = "documents.celery"
 HEARTBEAT = 10
 """Seconds after which a silent broker counts as lost; a signal is handled in half of it."""
 
-log = logging.getLogger(__name__)
 
-
-class TolerantConsumer(Consumer):
-    """Celery's consumer, which neither malformed messages nor a silent broker can block."""
+class BoundedConsumer(Consumer):
+    """Celery's consumer, which a silent broker cannot block."""
 
     def connect(self) -> Connection:
         """Connect; waits for the broker end after DEADLINE."""
         connection: Connection = super().connect()
         bound_open_broker_sockets(connection, DEADLINE)
         return connection
-
-    def create_task_handler(self, *args: Any) -> Callable[[Message], None]:  # noqa: ANN401
-        """Return what handles a message."""
-        handle = super().create_task_handler(*args)
-
-        def handle_any(message: Message) -> None:
-            try:
-                handle(message)
-            except Exception:
-                log.exception("malformed message dropped")
-                message.reject()
-
-        return handle_any
 
 
 def build_app(url: str) -> Celery:
@@ -61,7 +44,7 @@ def build_app(url: str) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_publish_retry=False,
-        worker_consumer=TolerantConsumer,
+        worker_consumer=BoundedConsumer,
         worker_enable_remote_control=False,
         worker_prefetch_multiplier=1,
     )

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
-from app.documents.publishing import MAX_WAITING, Publisher
-from tests.process import PYTHON, run
+from app.documents.jobs.base import MAX_WAITING, Publisher
 
 
 async def test_batches(caplog: pytest.LogCaptureFixture) -> None:
@@ -37,13 +35,3 @@ async def test_full_queue(caplog: pytest.LogCaptureFixture) -> None:
         for number in range(MAX_WAITING + 1):
             publish(f"{number}")
     assert caplog.messages == ["document 10000 not announced: 10000 are waiting"]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("BROKER_URL", "http://localhost"), ("DATABASE_URL", "mysql://localhost")]
-)
-async def test_bad_settings(tmp_path: Path, name: str, value: str) -> None:
-    """What keeps a worker from starting is one line that names the variable."""
-    code, _, stderr = await run(tmp_path, PYTHON, "-m", "app.worker", **{name: value})
-    assert (code, len(stderr.splitlines())) == (1, 1)
-    assert name in stderr

@@ -1,0 +1,1 @@
+"""Documents as jobs: a queue on RabbitMQ announces them to workers."""
