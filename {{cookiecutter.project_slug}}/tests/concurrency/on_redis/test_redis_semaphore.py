@@ -164,26 +164,24 @@ async def pass_on(client: Redis | RedisCluster) -> None:
 
 
 async def test_slots_go_round_the_processes(redis: Redis) -> None:
-    """A process with three calls waiting and one with one take turns; each keeps its order."""
-    served: list[str] = []
-
-    async def call(slots: RedisSemaphore, name: str) -> None:
-        async with slots.slot():
-            served.append(name)
-
+    """Of two slots that come free, each goes to another process, and each keeps its own order."""
     async with (
-        semaphore(redis) as holder,
-        semaphore(redis) as here,
-        semaphore(redis) as there,
-        asyncio.TaskGroup() as group,
-        holder.slot(),
+        semaphore(redis, 2) as holder,
+        semaphore(redis, 2) as here,
+        semaphore(redis, 2) as there,
+        AsyncExitStack() as stack,
     ):
-        for number in range(3):
-            group.create_task(call(here, f"here {number}"))
+        taken = [await take(stack, holder) for _ in range(2)]
+        waiters = [here.acquire(), here.acquire()]
         await waiting(redis, 1)
-        group.create_task(call(there, "there"))
+        waiters.append(there.acquire())
         await waiting(redis, 2)
-    assert served == ["here 0", "there", "here 1", "here 2"]
+        for release, served in zip(taken, (waiters[0], waiters[2]), strict=True):
+            release.release()
+            assert await served.wait()
+        assert waiters[1].position == 1
+        for slot in waiters:
+            slot.release()
 
 
 async def test_cancelled_waiter(redis: Redis) -> None:
