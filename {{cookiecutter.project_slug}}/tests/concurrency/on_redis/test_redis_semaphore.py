@@ -314,15 +314,22 @@ async def is_degraded(slots: RedisSemaphore, *, expected: bool) -> bool:
 
 
 async def test_server_that_forgets(redis: Redis) -> None:
-    """When the server loses its data and the script, calls go on and are counted again."""
-    async with semaphore(redis, 2, lease=1.0) as here, AsyncExitStack() as stack:
+    """When it loses data and script, each process has its share until all are known again."""
+    async with (
+        semaphore(redis, 4, lease=2.0) as here,
+        semaphore(redis, 4, lease=2.0) as there,
+        AsyncExitStack() as stack,
+    ):
+        await until(lambda: know_each_other(here, there))
         await take(stack, here)
         await redis.flushall()
         await redis.script_flush()
         await until(lambda: is_degraded(here, expected=True))
-        await until(lambda: is_degraded(here, expected=False))
-        await take(stack, here)
-        assert await held(redis) == here.in_flight == 2
+        slots = [stack.enter_context(here.acquire()) for _ in range(3)]
+        assert here.in_flight == 2
+        await asyncio.gather(*(slot.wait() for slot in slots))
+        assert await held(redis) == here.in_flight == 4
+        assert not here.degraded
 
 
 async def test_closing(redis: Redis, socket: Path) -> None:
