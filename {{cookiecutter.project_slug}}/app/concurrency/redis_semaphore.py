@@ -204,7 +204,7 @@ class RedisSemaphore(ConcurrencyLimiter):
         else:
             self._starved.clear()
         self._admit()
-        if self._free:
+        if self._quota > self.in_flight:
             self._changed.set()
 
     def _go_on_alone(self, reason: str) -> None:

@@ -224,6 +224,19 @@ async def test_one_round_trip(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> 
             here.acquire()
 
 
+async def test_grant_that_cannot_be_used(redis: Redis) -> None:
+    """A slot that was granted to a process that has been paused meanwhile goes back at once."""
+    async with semaphore(redis) as here, semaphore(redis) as there:
+        async with here.slot():
+            pass
+        paused = here.acquire()
+        for _ in range(3):  # the message is on its way
+            await asyncio.sleep(0)
+        here.pause(10.0)
+        async with asyncio.timeout(5.0), there.slot():
+            paused.release()
+
+
 async def test_full_queue_is_found_by_the_answer(redis: Redis) -> None:
     """Calls beyond the queue are refused as soon as Redis has no slots for them."""
     async with semaphore(redis) as there, there.slot(), semaphore(redis, max_queue=1) as here:
