@@ -340,12 +340,14 @@ async def test_server_that_forgets(redis: Redis) -> None:
         await take(stack, here)
         await redis.flushall()
         await redis.script_flush()
-        await until(lambda: is_degraded(here, expected=True))
-        slots = [stack.enter_context(here.acquire()) for _ in range(3)]
-        assert here.in_flight == 2
-        await asyncio.gather(*(slot.wait() for slot in slots))
-        assert await held(redis) == here.in_flight == 4
-        assert not here.degraded
+        for _ in range(3):
+            stack.enter_context(here.acquire())
+            stack.enter_context(there.acquire())
+        assert await in_flight(here, there, total=4) == [2, 2]
+        assert here.degraded
+        for slots in (here, there):
+            await until(lambda slots=slots: is_degraded(slots, expected=False))  # type: ignore[misc]
+        assert await held(redis) == here.in_flight + there.in_flight == 4
 
 
 async def test_closing(redis: Redis, socket: Path) -> None:
