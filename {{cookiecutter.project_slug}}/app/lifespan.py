@@ -20,13 +20,13 @@ from app.clients import Keyring
 from app.concurrency.adaptive import AdaptiveLimit
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.drain import Drain
-from app.limits import RateLimits, limits_in_process
 from app.llm.base import Provider
-from app.providers import build_provider
 from app.settings import Settings
-from app.shared_limits import limits_on_redis  # optional: redis_rate_limiter
 from app.telemetry.metrics import Metrics
 from app.wiring.http import build_client
+from app.wiring.limits import RateLimits, limits_in_process
+from app.wiring.providers import build_provider
+from app.wiring.redis_limits import limits_on_redis  # optional: redis_rate_limiter
 from app.wiring.redis_slots import on_redis  # optional: redis_rate_limiter
 from app.wiring.retrieval import Retrieval, open_retrieval
 

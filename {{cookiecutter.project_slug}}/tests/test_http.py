@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.http import build_http_client
+from app.http.client import build_http_client
 from tests.service import COMPLETION, EMBEDDING, QUESTION, at_upstream, serve
 from tests.upstream import Action, FakeUpstream, Script
 

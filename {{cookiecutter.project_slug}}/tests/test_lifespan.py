@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from app.lifespan import Services, open_services
-from app.providers import BUILDERS
 from app.settings import Settings
+from app.wiring.providers import BUILDERS
 from tests.service import at_upstream, serve
 from tests.upstream import Action, FakeUpstream, Script
 

@@ -27,7 +27,6 @@ from app.clients import Client
 from app.concurrency.limiter import Slot
 from app.errors import UnauthorizedError
 from app.lifespan import Services
-from app.limits import TIER
 from app.llm.base import (
     Chunk,
     JSONObject,
@@ -48,6 +47,7 @@ from app.ratelimit.header_fields import rate_limit_fields
 from app.ratelimit.protocol import Reservation
 from app.retrieval.base import Retrieved
 from app.retrieval.prompt import cite, fit, question_of
+from app.wiring.limits import TIER
 
 POSITION_INTERVAL = 1.0
 """Seconds between two looks at the place in the queue."""

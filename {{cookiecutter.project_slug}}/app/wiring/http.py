@@ -5,7 +5,7 @@ So a slow source of answers, or a batch of documents, takes no connection from t
 
 import httpx
 
-from app.http import build_http_client
+from app.http.client import build_http_client
 from app.settings import Settings
 
 SPARE_CONNECTIONS = 8

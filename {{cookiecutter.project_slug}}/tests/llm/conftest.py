@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import httpx
 import pytest
 
-from app.http import build_http_client
+from app.http.client import build_http_client
 from app.llm.openai import OpenAIProvider
 from tests.concurrency.virtual_time import VirtualTimeLoop
 from tests.upstream import FakeUpstream

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.http import build_http_client
+from app.http.client import build_http_client
 from app.llm.base import (
     BrokenStreamError,
     JSONObject,

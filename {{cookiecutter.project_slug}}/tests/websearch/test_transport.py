@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import stamina
 
-from app.http import build_http_client
+from app.http.client import build_http_client
 from app.websearch.base import WebError, WebUnavailableError
 from app.websearch.serppost import SerppostClient
 from tests.upstream import Action, Script

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from app.limits import RateLimits
 from app.llm.anthropic import AnthropicProvider
 from app.llm.base import JSONObject, Provider
 from app.llm.deadlines import DeadlineProvider
@@ -15,6 +14,7 @@ from app.llm.router import Router
 from app.llm.transport import OnHeaders
 from app.retrieval.prompt import quoted
 from app.settings import OPENAI_URL, ProviderName, Settings
+from app.wiring.limits import RateLimits
 
 
 def build_provider(

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import structlog
 
-from app.limits import RateLimits
 from app.ratelimit.fallback import FallbackRateLimiter
 from app.ratelimit.redis_client import DEADLINE, connect
 from app.ratelimit.redis_window import RedisRateLimiter
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.wiring.limits import RateLimits
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""The HTTP client that all calls of the service share."""
