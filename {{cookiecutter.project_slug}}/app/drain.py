@@ -1,10 +1,9 @@
-"""Stopping without cutting anybody off.
+"""Stopping without cutting streams.
 
-On SIGTERM or SIGINT the service first drains: readiness goes false, new work is refused with
-a `Retry-After`, and what is open may finish within the drain timeout. What is left then is
-ended with an error its client can read. Only then the signal goes on to the server.
-A second signal ends the waiting, unless it comes so soon that it is the same stop told twice; a
-third goes on to the server at once.
+On SIGTERM or SIGINT the service drains: it is not ready any more, refuses new work with a
+`Retry-After`, and lets open requests finish within the drain timeout. What is left then ends with
+an error event. Only after that the server gets the signal. A further signal ends the present wait;
+one within a second of the last is taken for the same stop.
 
 Needs: `app.errors`, and a main thread for the signals.
 """
@@ -23,11 +22,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_STOP = 1.0
 """Seconds; a worker hears Ctrl-C from the terminal, and again from its parent process."""
 
-PATIENT = 2
-"""Signals after which clients are still told: at the first they may finish, at the second not."""
-
 LAST_WORDS = 1.0
-"""Seconds for the clients to be told after the drain timeout."""
+"""Seconds for sending the error events after the drain timeout."""
 
 
 class DrainingError(ServiceError):
@@ -107,13 +103,13 @@ class Drain:
         loop = asyncio.get_running_loop()
         received: list[int] = []
 
-        def hear(number: int) -> None:
+        def on_signal(number: int) -> None:
             received.append(number)
             self._signal.set()
-            if self._patience is not None:  # a second time
+            if self._patience is not None:  # a later signal ends the wait
                 self._patience.reschedule(loop.time())
 
-        with _first_signals(lambda number: loop.call_soon_threadsafe(hear, number)):
+        with _handling(lambda number: loop.call_soon_threadsafe(on_signal, number)):
             await self._signal.wait()
             await self._emptied_within(self._timeout)
             for end in tuple(self._cut_off):
@@ -132,30 +128,23 @@ class Drain:
 
 
 @contextmanager
-def _first_signals(react: Callable[[int], object]) -> Iterator[None]:
-    """Catch the first two of SIGNALS; whoever handled them before gets the third, and all later."""
+def _handling(react: Callable[[int], object]) -> Iterator[None]:
+    """Call `react` with each of SIGNALS, but once for one stop; then restore the handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals: the server's own thread does
         return
-    heard_at: list[float] = []
+    last = float("-inf")
 
     def handle(number: int, _: FrameType | None) -> None:
+        nonlocal last
         now = time.monotonic()
-        if heard_at and now <= heard_at[-1] + SAME_STOP:
-            return
-        heard_at.append(now)
-        if len(heard_at) <= PATIENT:
+        if now > last + SAME_STOP:
+            last = now
             react(number)
-        else:
-            restore()
-            signal.raise_signal(number)
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
     previous = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
     finally:
-        restore()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
