@@ -17,14 +17,11 @@ from app.telemetry.logs import configure_logging
 from app.wiring.documents import check_documents  # optional: vector_store
 
 AFTER_DRAIN = 3
-"""Seconds uvicorn waits for connections once the service has drained on its own."""
+"""Seconds for which uvicorn waits for connections after the service has drained."""
 
 
 def main() -> None:
-    """Run the server until it is told to stop; a clean stop exits with 0.
-
-    What keeps it from starting is one line that names the variable, and 1.
-    """
+    """Run the server until a signal stops it; exit with 0, or with 1 and one line for a failure."""
     settings = load_settings()
     configure_logging(settings.log_level)  # for the parent of several workers
     try:

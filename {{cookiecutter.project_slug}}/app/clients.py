@@ -1,4 +1,4 @@
-"""Who may ask, and by which key."""
+"""API keys, and the clients that they belong to."""
 
 import hashlib
 import hmac
@@ -15,15 +15,15 @@ KEY = re.compile("[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Somebody who asks: a key's name, or an address where the service is open."""
+    """A client: the name of its key, or its address where the service has no keys."""
 
     name: str
 
 
 class Keyring:
-    """The keys that are let in; none means that everybody is.
+    """The accepted keys; without any, every client is accepted.
 
-    Kept as digests, so that no dump or log of this object shows a key.
+    They are kept as digests, so that no dump or log of this object shows a key.
     """
 
     def __init__(self, keys: Mapping[str, SecretStr]) -> None:
@@ -33,13 +33,13 @@ class Keyring:
 
     @property
     def is_open(self) -> bool:
-        """Whether no key is asked for."""
+        """Whether no key is needed."""
         return not self._clients
 
     def client_with(self, key: str) -> Client | None:
         """Find the client with this key.
 
-        Every key is compared, each in constant time, so that the time taken says nothing.
+        Every key is compared, each in constant time, so that the time reveals nothing.
         """
         given = _digest(key)
         matching = [c for digest, c in self._clients if hmac.compare_digest(digest, given)]

@@ -1,8 +1,7 @@
-"""The composition root: what exists, in which order it opens, and that it closes.
+"""What exists in a process, and in which order it opens and closes.
 
-Everything with a life of its own is built here once a process and handed to the
-requests as typed lifespan state. It closes in reverse order, also what was
-open already when a later part failed to open.
+Each part is built once and passed to the requests as typed lifespan state. The parts close in
+reverse order, also those that are open when a later one fails to open.
 """
 
 import sys
@@ -35,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What requests are served with."""
+    """The parts that requests use."""
 
     settings: Settings
     drain: Drain
@@ -78,6 +77,9 @@ class LifespanErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; only the lifespan's is changed."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
 
         async def send_line(message: Message) -> None:
             error: BaseException | None = sys.exception()
@@ -89,7 +91,7 @@ class LifespanErrors:
                 message = {**message, "message": f"{type(error).__name__}: {text}"}
             await send(message)
 
-        await self._app(scope, receive, send_line if scope["type"] == "lifespan" else send)
+        await self._app(scope, receive, send_line)
 
 
 async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:

@@ -1,4 +1,4 @@
-"""Whether the process is alive, and whether it should get traffic."""
+"""Liveness, readiness and metrics."""
 
 from math import ceil
 
@@ -14,14 +14,14 @@ router = APIRouter(tags=["health"])
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """Answer as long as the event loop turns."""
+    """Answer while the event loop runs."""
     return {"status": "alive"}
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 async def readyz(services: ServicesDep, response: Response) -> dict[str, str]:
-    """Say whether new work is welcome: 503 while draining, and when the drain is over."""
+    """Tell whether new requests are accepted: 503 while draining, with the drain timeout."""
     if services.drain.started:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
         response.headers["Retry-After"] = str(ceil(services.settings.drain_timeout))
@@ -31,5 +31,5 @@ async def readyz(services: ServicesDep, response: Response) -> dict[str, str]:
 
 @router.get("/metrics")
 async def metrics(services: ServicesDep) -> Response:
-    """Say in Prometheus' text format what the service does."""
+    """Return the metrics of all workers in Prometheus' text format."""
     return Response(await services.metrics.text(), media_type=METRICS_MEDIA_TYPE)

@@ -1,13 +1,12 @@
 """An id, a log line and metrics for every request.
 
 Plain ASGI middleware: Starlette's BaseHTTPMiddleware would put a queue and a task between the
-stream and its client. A stream is noted when it ends, with the time to its first byte.
+stream and its client. A stream is logged when it ends, with the time to its first byte.
 """
 
 import re
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -26,28 +25,10 @@ PROBES = {"/livez", "/readyz", "/metrics"}
 log = structlog.get_logger("app.access")
 
 
-@dataclass
-class _Served:
-    """What is known of a request so far; times are in seconds."""
-
-    request_id: str
-    started: float = field(default_factory=time.perf_counter)
-    status: int = 500
-    first_byte: float | None = None
-
-    def note_start(self, message: Message) -> None:
-        self.status = message["status"]
-        self.first_byte = self.elapsed()
-        MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
-
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.started
-
-
 class RequestLog:
-    """Bind a request id to the log context, return it to the client, note the request's end.
+    """Bind a request id to the log context, send it to the client, and record the request's end.
 
-    A caller's own `X-Request-ID` is kept where it is short and plain.
+    A client's own `X-Request-ID` is kept if it is short and plain.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,43 +39,36 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        served = _Served(_request_id(Headers(scope=scope)))
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = given if ACCEPTABLE_ID.fullmatch(given) else uuid4().hex
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=served.request_id)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started, status, first_byte = time.perf_counter(), 500, None
 
-        def noting_send(message: Message) -> Awaitable[None]:
+        def recording_send(message: Message) -> Awaitable[None]:
+            nonlocal status, first_byte
             if message["type"] == "http.response.start":
-                served.note_start(message)
+                status, first_byte = message["status"], time.perf_counter() - started
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
             return send(message)  # not awaited here: one coroutine less for each token
 
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, recording_send)
         finally:
             if scope["path"] not in PROBES:
-                _log(scope, served)
-                _count(scope, served)
+                _record(scope, status, first_byte, time.perf_counter() - started)
 
 
-def _log(scope: Scope, served: _Served) -> None:
+def _record(scope: Scope, status: int, first_byte: float | None, duration: float) -> None:
     log.info(
         "request",
         method=scope["method"],
         path=scope["path"],
-        status=served.status,
-        first_byte_ms=served.first_byte and round(served.first_byte * 1000, 1),
-        duration_ms=round(served.elapsed() * 1000, 1),
+        status=status,
+        first_byte_ms=first_byte and round(first_byte * 1000, 1),
+        duration_ms=round(duration * 1000, 1),
     )
-
-
-def _count(scope: Scope, served: _Served) -> None:
     metrics: Metrics = scope["state"]["services"].metrics
     route = getattr(scope.get("route"), "path", "unmatched")  # a path would be a client's input
     method = scope["method"] if scope["method"] in METHODS else "other"
-    metrics.count_request(
-        method, route, served.status, first_byte=served.first_byte, duration=served.elapsed()
-    )
-
-
-def _request_id(headers: Headers) -> str:
-    given = headers.get(REQUEST_ID, "")
-    return given if ACCEPTABLE_ID.fullmatch(given) else uuid4().hex
+    metrics.count_request(method, route, status, first_byte=first_byte, duration=duration)

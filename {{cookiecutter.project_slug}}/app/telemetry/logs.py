@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line, or colours where a person is watching.
+"""Structured logs: one JSON object a line, or colours in a terminal.
 
-The server's and the libraries' own log lines take the same way. Prompts, answers, keys and a
-traceback's local variables are never logged. The request id stands on every line of a request.
+The log lines of the server and of libraries have the same format. Prompts, answers, keys and the
+local variables of tracebacks are never logged. Every line of a request has its id.
 """
 
 import logging
