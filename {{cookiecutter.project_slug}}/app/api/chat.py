@@ -8,16 +8,39 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from app.api.admission import AdmissionDep, Answer
 from app.api.bodies import MAX_MESSAGES, GuardedRoute
-from app.api.errors import describe
+from app.api.errors import describe, refusals
 from app.api.stream import EventStream
 from app.llm.base import Chunk, JSONObject
 from app.retrieval.base import Retrieved
+
+EXAMPLE = """event: token
+data: {"text":"Hello"}
+
+event: usage
+data: {"prompt_tokens":5,"completion_tokens":1}
+
+event: done
+data: {"finish_reason":"stop"}
+
+"""
+RESPONSES = {
+    200: {
+        "description": (
+            'Server-sent events, each with a JSON object: `queued` {"position"}, `sources` '
+            '{"sources": [{"title", "url", "snippet", "source"}], "degraded": [{"source", '
+            '"reason"}]}, `token` {"text"}, `usage` {"prompt_tokens", "completion_tokens"}; the '
+            'last is `done` {"finish_reason"} or `error` {"type", "message", "retry_after"?}.'
+        ),
+        "content": {"text/event-stream": {"example": EXAMPLE}},
+    },
+    **refusals(401, 408, 413, 422, 429, 500, 502, 503, 504),
+}
 
 router = APIRouter(tags=["chat"], route_class=GuardedRoute)
 
@@ -89,7 +112,7 @@ def _event(name: bytes, data: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name, to_json(data))
 
 
-@router.post("/chat")
+@router.post("/chat", response_class=Response, responses=RESPONSES)
 async def chat(question: ChatRequest, request: Request, admission: AdmissionDep) -> EventStream:
     """Stream the answer as events; a refusal before the first one has its own status.
 

@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from app.api.admission import ClientDep, ServicesDep, authenticate
+from app.api.errors import refusals
 from app.documents.catalogue import MARKDOWN, Document, Submission
 from app.documents.pipeline import NO_PAGES
 from app.errors import InvalidRequestError, ServiceError
@@ -83,12 +84,20 @@ async def documents_of(services: ServicesDep) -> AsyncIterator[Documents]:
 
 
 DocumentsDep = Annotated[Documents, Depends(documents_of)]
-router = APIRouter(prefix="/documents", tags=["documents"], dependencies=[Depends(authenticate)])
+router = APIRouter(
+    prefix="/documents",
+    tags=["documents"],
+    dependencies=[Depends(authenticate)],
+    responses=refusals(401, 404, 408, 413, 422, 429, 500, 503),
+)
 
 
 @router.post(
-    "", status_code=status.HTTP_202_ACCEPTED, openapi_extra={"requestBody": REQUEST_BODY}
-)  # fmt: skip
+    "",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses={200: {"description": "The same document is there already"}},
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
 async def add(
     request: Request,
     response: Response,

@@ -14,6 +14,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -62,6 +63,27 @@ OPENAI_WORDS: dict[str, dict[str, str]] = {
     "provider_rate_limited": {"code": "rate_limit_exceeded"},
 }
 """What OpenAI sends for a type of ours. Source: https://platform.openai.com/docs/guides/error-codes"""
+
+
+class ErrorDetail(BaseModel):
+    """An error, in the shape of OpenAI's; `retry_after` is in seconds."""
+
+    type: str
+    message: str
+    code: str | None
+    param: str | None
+    retry_after: float = Field(default=0, description="only where trying again later may help")
+
+
+class ErrorBody(BaseModel):
+    """The body of every refusal."""
+
+    error: ErrorDetail
+
+
+def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the refusals of a route with these statuses in the OpenAPI schema."""
+    return {code: {"model": ErrorBody, "description": HTTPStatus(code).phrase} for code in codes}
 
 
 def describe(error: Exception) -> dict[str, Any]:

@@ -14,12 +14,21 @@ from pydantic_core import to_json
 
 from app.api.admission import Admission, AdmissionDep, Answer
 from app.api.bodies import MAX_MESSAGES, GuardedRoute
-from app.api.errors import describe, openai_error
+from app.api.errors import describe, openai_error, refusals
 from app.api.stream import while_connected
 from app.llm.base import Chunk, JSONObject
 from app.retrieval.base import Retrieved
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=GuardedRoute)
+router = APIRouter(
+    prefix="/v1",
+    tags=["openai"],
+    route_class=GuardedRoute,
+    responses=refusals(400, 401, 404, 408, 413, 422, 429, 500, 502, 503, 504),
+)
+STREAM = {
+    "description": "A `chat.completion`, or its chunks as server-sent events",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 
 class OpenAIRequest(BaseModel):
@@ -107,7 +116,7 @@ class OpenAIEvents:
         return b"data: %b\n\n" % to_json(openai_error(describe(error)))
 
 
-@router.post("/chat/completions")
+@router.post("/chat/completions", responses={200: STREAM})
 async def completions(
     body: CompletionRequest, request: Request, admission: AdmissionDep
 ) -> Response:

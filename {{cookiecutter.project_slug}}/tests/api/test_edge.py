@@ -103,6 +103,28 @@ async def test_bodies_are_described() -> None:
         content = described["paths"][path]["post"]["requestBody"]["content"]
         name = content["application/json"]["schema"]["$ref"].removeprefix("#/components/schemas/")
         assert described["components"]["schemas"][name]["required"] in (["messages"], ["input"])
+    assert "HTTPValidationError" not in str(described)
+
+
+@pytest.mark.parametrize(
+    ("path", "invalid", "media_types"),
+    [
+        ("/chat", "422", {"text/event-stream"}),
+        ("/v1/chat/completions", "400", {"application/json", "text/event-stream"}),
+    ],
+)
+async def test_responses_are_described(path: str, invalid: str, media_types: set[str]) -> None:
+    """The description of the API has each status with its body, and the events of a stream."""
+    async with serve() as service:
+        described = (await service.client.get("/openapi.json")).json()
+        refused = await service.client.post(path, json={})
+    responses = described["paths"][path]["post"]["responses"]
+    assert set(responses["200"]["content"]) == media_types
+    assert {invalid, "401", "413", "429", "502", "503", "504"} <= responses.keys()
+    (reference,) = responses[invalid]["content"]["application/json"]["schema"].values()
+    detail = described["components"]["schemas"]["ErrorDetail"]
+    assert reference.endswith("/ErrorBody")
+    assert set(detail["required"]) == error_of(refused).keys() - {"retry_after"}
 
 
 @pytest.mark.parametrize("path", PATHS)
