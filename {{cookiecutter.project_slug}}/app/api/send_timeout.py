@@ -9,7 +9,7 @@ import asyncio
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.llm.interruptible import Interruptible
+from app.llm.stream import Interruptible
 
 log = structlog.get_logger(__name__)
 

@@ -56,8 +56,6 @@ def _message(error: Exception) -> str:
     """Leave out what only the operator is to know: accounts, servers, files."""
     if isinstance(error, ServiceError):
         return error.public_message or str(error)
-    if isinstance(error, ProviderError) and not isinstance(error, ProviderRejectedError):
-        return error.message
     return str(error)
 
 

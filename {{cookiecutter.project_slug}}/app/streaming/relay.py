@@ -11,7 +11,7 @@ from typing import Self
 
 import structlog
 
-from app.llm.interruptible import Interruptible
+from app.llm.stream import Interruptible
 from app.streaming.describe import DOMAIN_ERRORS, log_fields
 
 log = structlog.get_logger(__name__)
