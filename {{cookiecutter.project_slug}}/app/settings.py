@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from app.clients import parse_keys
-from app.llm.deadlines import Deadlines
+from app.llm.stream import Deadlines
 from app.redis_url import RedisUrl  # optional: redis_rate_limiter
 
 ProviderName = Literal["echo", "openai", "anthropic"]

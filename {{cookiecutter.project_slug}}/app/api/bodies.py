@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.admission import authenticate, bearer, services_of
-from app.llm.interruptible import Interruptible
+from app.llm.stream import Interruptible
 
 MAX_TEXT = 4 * 1024 * 1024
 """Bytes of a body without the data of its images, sounds and files."""

@@ -18,7 +18,7 @@ from starlette.types import Send
 from app.api.errors import log_fields
 from app.errors import ServiceError
 from app.llm.base import Chunk
-from app.llm.interruptible import Interruptible
+from app.llm.stream import Interruptible
 from app.retrieval.base import Retrieved
 
 if TYPE_CHECKING:

@@ -1,66 +1,62 @@
 """Anthropic's Messages API behind the provider protocol.
 
-Requests and answers are translated from and to OpenAI's format (`anthropic_request.py`,
-`anthropic_answer.py`); this adapter finds the end mark and the errors.
+Text becomes content, client tools become tool calls, thinking becomes `reasoning_content` (an
+extension that many servers and clients share). Other blocks and unknown events are skipped, as
+Anthropic's versioning policy asks. Requests are translated in `anthropic_request.py`.
 
-Needs: `anthropic_request.py`, `anthropic_answer.py`, `transport.py` with what they need, `sse.py`
-and `base.py` beside it.
+Needs: pydantic-core (its JSON writer), `anthropic_request.py`, `transport.py`, `sse.py`, `base.py`.
 Source: https://platform.claude.com/docs/en/api/messages
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from time import time
 
 import httpx
+from pydantic_core import to_json
 
-from .anthropic_answer import ChunkTranslator, completion
 from .anthropic_request import messages_request
 from .base import (
     BrokenStreamError,
     Chunk,
     ChunkStream,
     JSONObject,
-    ProviderAuthenticationError,
     ProviderError,
-    ProviderOverloadedError,
     ProviderRateLimitedError,
     ProviderRejectedError,
-    ProviderUnavailableError,
+    are_counts,
 )
 from .sse import ServerSentEvent
-from .transport import OnHeaders, ProviderEndpoint, read_to_end
+from .transport import HTTPProvider, OnHeaders
 
 # The later 2026-10-21 refuses `temperature` and `top_p` for older models too, and adds nothing.
 API_VERSION = "2023-06-01"
 # Thinking counts too, and newer models think by default. It is a ceiling, not a spend.
 DEFAULT_MAX_TOKENS = 16_384
-MOST_MODELS = 1000  # the longest page that Anthropic gives
+MODELS_PATH = "/v1/models?limit=1000"  # the longest page; the default is 20 models
 
-ERROR_KINDS: Mapping[str, type[ProviderError]] = {
-    "authentication_error": ProviderAuthenticationError,
-    "permission_error": ProviderAuthenticationError,
-    "billing_error": ProviderRateLimitedError,
-    "rate_limit_error": ProviderRateLimitedError,
-    "overloaded_error": ProviderOverloadedError,
-    "invalid_request_error": ProviderRejectedError,
-    "not_found_error": ProviderRejectedError,
-    "request_too_large": ProviderRejectedError,
-}
-# An account without money is told so as "invalid_request_error" (400), and by words alone.
+# An account without money gets "invalid_request_error" (400); only the message tells it apart.
 OUT_OF_CREDIT = (
     "Your credit balance is too low",
     "You have reached your specified API usage limits",
 )
+FINISH_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""All other stop reasons are "stop"."""
+COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 
 
-class AnthropicProvider:
+class AnthropicProvider(HTTPProvider):
     """Anthropic, or a server that speaks its format, behind `base_url` (with `/v1` or without).
 
-    `api_key` may be empty for a server that asks for none. `default_max_tokens` is the limit
-    of an answer whose request sets none, since Anthropic asks for one.
+    `api_key` may be empty for a server without keys. `default_max_tokens` limits the answer to a
+    request that sets no limit, since Anthropic requires one.
     """
 
     def __init__(
@@ -73,97 +69,187 @@ class AnthropicProvider:
         name: str = "anthropic",
         on_headers: OnHeaders | None = None,
     ) -> None:
-        self.name = name
-        self._default_max_tokens = default_max_tokens
-        headers = {"anthropic-version": API_VERSION, **({"x-api-key": api_key} if api_key else {})}
-        self._endpoint = ProviderEndpoint(
-            client,
-            name=name,
-            base_url=base_url.rstrip("/").removesuffix("/v1"),
-            on_headers=on_headers,
-            headers=headers,
-            kind_of_error=kind_of_error,
+        headers = {"anthropic-version": API_VERSION}
+        if api_key:
+            headers["x-api-key"] = api_key
+        base_url = base_url.rstrip("/").removesuffix("/v1")
+        super().__init__(
+            client, name=name, base_url=base_url, headers=headers, on_headers=on_headers
         )
+        self._default_max_tokens = default_max_tokens
 
-    @asynccontextmanager
-    async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
+    def stream(self, request: JSONObject) -> AbstractAsyncContextManager[ChunkStream]:
         """Open a streamed message; see `Provider.stream`."""
-        body = self._body(request, stream=True)
-        async with (
-            self._endpoint.events("/v1/messages", body) as events,
-            aclosing(self._chunks(events)) as chunks,
-        ):
-            yield chunks
+        body = messages_request(request, default_max_tokens=self._default_max_tokens)
+        answer = _Answer()
 
-    async def _chunks(
-        self, events: AsyncIterator[list[ServerSentEvent]]
-    ) -> AsyncGenerator[list[Chunk]]:
-        """Translate batch by batch; one that says nothing is a sign of life and passed on too."""
-        translator = ChunkTranslator(created=int(time()))
-        async for batch in events:
-            yield self._translated(translator, batch)
-            if translator.ended:
-                await read_to_end(events)
-                return
-        raise BrokenStreamError(f"{self.name} ended the answer without its end mark")
-
-    def _translated(self, translator: ChunkTranslator, batch: list[ServerSentEvent]) -> list[Chunk]:
-        chunks = []
-        for event in batch:
-            body = self._endpoint.parse(event.data)
-            if event.event == "error" or body.get("type") == "error":
-                raise self._error_in_stream(body)
+        def decode(event: ServerSentEvent) -> list[Chunk] | None:
+            message = self._parse(event.data)
+            if event.event == "error" or message.get("type") == "error":
+                raise self._answer_error(message)
+            if message.get("type") == "message_stop":
+                return None
             try:
-                chunk = translator.chunk(body)
+                return answer.chunks(message)
             except MALFORMED as error:
-                raise self._senseless("an event") from error
-            if chunk is not None:
-                chunks.append(chunk)
-            if translator.ended:
-                break
-        return chunks
+                raise self._malformed("an event") from error
 
-    def _error_in_stream(self, body: JSONObject) -> ProviderError:
-        error = body.get("error")
-        details = error if isinstance(error, dict) else {"message": str(error or body)}
-        kind = kind_of_error(details) or ProviderUnavailableError
-        return self._endpoint.error(kind, "failed in the middle of the answer", details)
+        return self._stream("/v1/messages", {**body, "stream": True}, decode)
 
     async def complete(self, request: JSONObject) -> JSONObject:
-        """Ask for a whole message; see `Provider.complete`."""
-        body = self._body(request, stream=False)
-        message = await self._endpoint.json("POST", "/v1/messages", body)
+        """Request a whole message; see `Provider.complete`."""
+        body = messages_request(request, default_max_tokens=self._default_max_tokens)
+        message = await self._json("POST", "/v1/messages", {**body, "stream": False})
         try:
-            return completion(message, created=int(time()))
+            return _completion(message)
         except MALFORMED as error:
-            raise self._senseless("a message") from error
+            raise self._malformed("a message") from error
 
     async def embed(self, request: JSONObject) -> JSONObject:  # noqa: ARG002
-        """Refuse: Anthropic embeds nothing."""
+        """Refuse: Anthropic has no embeddings."""
         raise ProviderRejectedError(f"{self.name} has no embeddings endpoint: use another provider")
 
     async def models(self) -> list[JSONObject]:
         """List the models; see `Provider.models`."""
-        page = await self._endpoint.json("GET", f"/v1/models?limit={MOST_MODELS}")
+        page = await self._json("GET", MODELS_PATH)
         try:
             return [_model(model) for model in page["data"]]
         except MALFORMED as error:
-            raise self._senseless("a list of models") from error
+            raise self._malformed("a list of models") from error
 
-    def _body(self, request: JSONObject, *, stream: bool) -> JSONObject:
-        body = messages_request(request, default_max_tokens=self._default_max_tokens)
-        body["stream"] = stream
-        return body
+    def _kind_of(self, details: Mapping[str, object]) -> type[ProviderError] | None:
+        if str(details.get("message")).startswith(OUT_OF_CREDIT):
+            return ProviderRateLimitedError
+        return super()._kind_of(details)
 
-    def _senseless(self, what: str) -> BrokenStreamError:
+    def _malformed(self, what: str) -> BrokenStreamError:
         return BrokenStreamError(f"{self.name} sent {what} that is not in Anthropic's format")
 
 
-def kind_of_error(details: Mapping[str, object]) -> type[ProviderError] | None:
-    """Name the error that Anthropic describes; None where its words say nothing special."""
-    if str(details.get("message")).startswith(OUT_OF_CREDIT):
-        return ProviderRateLimitedError
-    return ERROR_KINDS.get(str(details.get("type")))
+class _Answer:
+    """One streamed answer: turns its events into chunks."""
+
+    def __init__(self) -> None:
+        self._head = _head({"id": "", "model": ""}, "chat.completion.chunk")
+        self._usage: JSONObject = {}
+        self._tool_calls: dict[int, int] = {}
+        self._without_arguments: set[int] = set()
+
+    def chunks(self, event: JSONObject) -> list[Chunk]:
+        """Translate one event; raises one of MALFORMED."""
+        match event["type"]:
+            case "message_start":
+                message = event["message"]
+                self._head = _head(message, "chat.completion.chunk")
+                self._note_usage(message)
+                return self._chunk({"role": "assistant", "content": ""})
+            case "content_block_start":
+                return self._block_start(event["index"], event["content_block"])
+            case "content_block_delta":
+                return self._block_delta(event["index"], event["delta"])
+            case "content_block_stop" if event["index"] in self._without_arguments:
+                return self._arguments(event["index"], "{}")  # OpenAI's clients parse them as JSON
+            case "message_delta":
+                return self._message_delta(event)
+        return []
+
+    def _block_start(self, index: int, block: JSONObject) -> list[Chunk]:
+        if block["type"] == "text" and block.get("text"):
+            return self._chunk({"content": block["text"]})
+        if block["type"] != "tool_use":
+            return []
+        self._tool_calls[index] = position = len(self._tool_calls)
+        self._without_arguments.add(index)
+        function = {"name": block["name"], "arguments": ""}
+        call = {"index": position, "id": block["id"], "type": "function", "function": function}
+        return self._chunk({"tool_calls": [call]})
+
+    def _block_delta(self, index: int, delta: JSONObject) -> list[Chunk]:
+        match delta["type"]:
+            case "text_delta":
+                return self._chunk({"content": delta["text"]})
+            case "thinking_delta":
+                return self._chunk({"reasoning_content": delta["thinking"]})
+            case "input_json_delta" if index in self._tool_calls and delta["partial_json"]:
+                return self._arguments(index, delta["partial_json"])
+        return []
+
+    def _arguments(self, index: int, piece: str) -> list[Chunk]:
+        self._without_arguments.discard(index)
+        call = {"index": self._tool_calls[index], "function": {"arguments": piece}}
+        return self._chunk({"tool_calls": [call]})
+
+    def _message_delta(self, event: JSONObject) -> list[Chunk]:
+        """End the answer with its reason, and give out its usage so far."""
+        self._note_usage(event)
+        stop_reason = event["delta"].get("stop_reason")
+        ending = [] if stop_reason is None else self._chunk({}, _finish_reason(stop_reason))
+        usage = _usage(self._usage)
+        return [*ending, Chunk({**self._head, "choices": [], "usage": usage})] if usage else ending
+
+    def _note_usage(self, part: JSONObject) -> None:
+        """Note the counts so far: each event repeats only those that it knows."""
+        counts = part.get("usage")
+        if isinstance(counts, dict):
+            self._usage |= {name: count for name, count in counts.items() if count is not None}
+
+    def _chunk(self, delta: JSONObject, finish_reason: str | None = None) -> list[Chunk]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return [Chunk({**self._head, "choices": [choice], "usage": None})]
+
+
+def _completion(message: JSONObject) -> JSONObject:
+    """Translate a whole message; raises one of MALFORMED."""
+    blocks = message["content"]
+    calls = [_tool_call(block) for block in blocks if block["type"] == "tool_use"]
+    text = "".join(block["text"] for block in blocks if block["type"] == "text")
+    thinking = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
+    answer = {
+        "role": "assistant",
+        "content": None if calls and not text else text,
+        "refusal": None,
+        **({"tool_calls": calls} if calls else {}),
+        **({"reasoning_content": thinking} if thinking else {}),
+    }
+    reason = _finish_reason(message["stop_reason"])
+    choice = {"index": 0, "message": answer, "logprobs": None, "finish_reason": reason}
+    usage = _usage(message.get("usage"))
+    return {**_head(message, "chat.completion"), "choices": [choice], "usage": usage}
+
+
+def _head(message: JSONObject, kind: str) -> JSONObject:
+    return {
+        "id": message["id"],
+        "object": kind,
+        "created": int(time()),
+        "model": message["model"],
+    }
+
+
+def _tool_call(block: JSONObject) -> JSONObject:
+    function = {"name": block["name"], "arguments": to_json(block["input"]).decode()}
+    return {"id": block["id"], "type": "function", "function": function}
+
+
+def _finish_reason(stop_reason: str) -> str:
+    return FINISH_REASONS.get(stop_reason, "stop")
+
+
+def _usage(counts: object) -> JSONObject | None:
+    """Translate token counts; None, unknown, where there are none or they make no sense.
+
+    Anthropic counts cached input beside the rest, OpenAI within.
+    """
+    if not counts or not isinstance(counts, dict) or not are_counts(*map(counts.get, COUNTS)):
+        return None
+    uncached, cached, written, completion = (counts.get(name) or 0 for name in COUNTS)
+    prompt = uncached + cached + written
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
 
 
 def _model(model: JSONObject) -> JSONObject:

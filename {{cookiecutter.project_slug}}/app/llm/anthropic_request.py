@@ -1,77 +1,168 @@
 """OpenAI chat bodies as bodies of Anthropic's Messages API.
 
-Every field of OpenAI's format is translated, dropped (it would not change what the
-answer says) or refused (without it the answer would not be what was asked for). A field
-that OpenAI's format does not have (`thinking`, `top_k`, `container` …) is passed on as it is.
-Whether a model takes a field is left to Anthropic, whose error names it. The exception
-are `temperature` and `top_p`: Claude answers 400 to them since Opus 4.7, and what has
-no effect there must not fail a request that only fell back to it.
+Every field of OpenAI's format is translated, dropped (it does not change what the answer says) or
+refused (the answer would not be the requested one). Other fields (`thinking`, `top_k`,
+`cache_control`, `is_error` …) pass through, also on content parts, tools and tool results; what a
+model does not accept, Anthropic's error names. System messages go to the front wherever they are,
+since only newer models accept them elsewhere.
 
-Needs: `anthropic_conversation.py` and `base.py` beside it.
-Source: https://platform.claude.com/docs/en/api/messages
+Needs: pydantic-core (its JSON parser) and `base.py`.
 """
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from .anthropic_conversation import conversation, extras
+from pydantic_core import from_json
+
 from .base import JSONObject, ProviderRejectedError
 
 TRANSLATED = frozenset(
     {
-        "max_completion_tokens", "max_tokens", "messages", "metadata", "parallel_tool_calls",
+        "max_completion_tokens", "max_tokens", "messages", "parallel_tool_calls",
         "reasoning_effort", "response_format", "safety_identifier", "stop", "temperature",
         "tool_choice", "tools", "top_p", "user",
     }
 )  # fmt: skip
 DROPPED = frozenset(
     {
-        "frequency_penalty", "logit_bias", "logprobs", "modalities", "n", "prediction",
+        "frequency_penalty", "logit_bias", "logprobs", "metadata", "modalities", "n", "prediction",
         "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
         "seed", "service_tier", "store", "stream", "stream_options", "top_logprobs", "verbosity",
     }
 )  # fmt: skip
 REFUSED = frozenset({"audio", "function_call", "functions", "moderation", "web_search_options"})
 
-HIGHEST_TEMPERATURE = 1.0  # OpenAI's scale goes to 2
-# A closed list: no later model takes sampling parameters.
+# A closed list: later models answer 400 to `temperature` and `top_p`, which would fail every
+# request that falls back to them.
 CLAUDE_WITH_SAMPLING = re.compile(
     r"claude-(instant|[23]|(opus|sonnet|haiku)-4(-[0-6])?([-@]20\d{6})?(?![-@]?\d))"
 )
-TOOL_CHOICES = {"required": "any"}  # the others have the same names
-EFFORTS = {"minimal": "low"}
+HIGHEST_TEMPERATURE = 1.0  # OpenAI's scale goes to 2
+EFFORTS = {"minimal": "low"}  # the others have the same names
+TOOL_CHOICES = {"required": "any"}
+ROLES = {"user": "user", "assistant": "assistant", "tool": "user"}
+PART_FIELDS = frozenset({"type", "text", "refusal", "image_url"})
+TOOL_MESSAGE_FIELDS = frozenset({"role", "content", "tool_call_id", "name"})
+DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,(.*)", re.DOTALL)  # RFC 2397
 
 
 def messages_request(request: JSONObject, *, default_max_tokens: int) -> JSONObject:
-    """Translate an OpenAI chat body; `default_max_tokens` holds where it sets no limit.
+    """Translate an OpenAI chat body; `default_max_tokens` is the limit where it sets none.
 
     Raises ProviderRejectedError, naming what cannot be translated.
     """
     given = {field: value for field, value in request.items() if value is not None}
-    _refuse_unanswerable(given)
+    for field in sorted(REFUSED & given.keys()):
+        raise ProviderRejectedError(f"Anthropic has no counterpart of {field!r}", param=field)
+    if given.get("n", 1) != 1:
+        raise ProviderRejectedError(f"Anthropic gives one answer, not n = {given['n']}", param="n")
     try:
         return {
-            **extras(given, TRANSLATED | DROPPED),
-            **_conversation(given),
+            **_conversation(given["messages"]),
             **_limits(given, default_max_tokens),
             **_sampling(given),
-            **_user(given),
             **_tools(given),
             **_output(given),
+            **_extras(given, TRANSLATED | DROPPED),
         }
     except (AttributeError, KeyError, TypeError) as error:
         raise ProviderRejectedError(f"not a chat body in OpenAI's format: {error!r}") from error
 
 
-def _refuse_unanswerable(given: JSONObject) -> None:
-    for field in sorted(REFUSED & given.keys()):
-        raise ProviderRejectedError(f"Anthropic has no counterpart of {field!r}", param=field)
-    if given.get("n", 1) != 1:
-        raise ProviderRejectedError(f"Anthropic gives one answer, not n = {given['n']}", param="n")
+def _extras(value: Mapping[str, Any], known: frozenset[str]) -> JSONObject:
+    """Keep the fields that OpenAI's format does not have: they are meant for Anthropic."""
+    return {key: field for key, field in value.items() if key not in known}
 
 
-def _conversation(given: JSONObject) -> JSONObject:
-    system, turns = conversation(given["messages"])
+def _conversation(messages: list[JSONObject]) -> JSONObject:
+    system: list[JSONObject] = []
+    turns: list[JSONObject] = []
+    for message in messages:
+        if message["role"] in ("system", "developer"):
+            system += _blocks(message["content"])
+            continue
+        role, blocks = ROLES[message["role"]], BLOCKS_OF_ROLE[message["role"]](message)
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    for turn in turns:
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     return {"system": system, "messages": turns} if system else {"messages": turns}
+
+
+def _user_blocks(message: JSONObject) -> list[JSONObject]:
+    return _blocks(message["content"])
+
+
+def _assistant_blocks(message: JSONObject) -> list[JSONObject]:
+    text = _blocks(message.get("content")) + _blocks(message.get("refusal"))
+    return text + [_tool_use(call) for call in message.get("tool_calls") or ()]
+
+
+def _tool_use(call: JSONObject) -> JSONObject:
+    name, arguments = call["function"]["name"], call["function"].get("arguments") or "{}"
+    try:
+        parsed = from_json(arguments, allow_inf_nan=False)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ProviderRejectedError(f"the arguments of {name!r} are not a JSON object")
+    return {"type": "tool_use", "id": _tool_id(call["id"]), "name": name, "input": parsed}
+
+
+def _tool_result(message: JSONObject) -> list[JSONObject]:
+    content = message.get("content") or ""
+    return [
+        {
+            **_extras(message, TOOL_MESSAGE_FIELDS),
+            "type": "tool_result",
+            "tool_use_id": _tool_id(message["tool_call_id"]),
+            "content": content if isinstance(content, str) else _blocks(content),
+        }
+    ]
+
+
+def _tool_id(identity: str) -> str:
+    """Replace the characters of another provider's id that Anthropic does not allow."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", identity)
+
+
+BLOCKS_OF_ROLE: Mapping[str, Callable[[JSONObject], list[JSONObject]]] = {
+    "user": _user_blocks,
+    "assistant": _assistant_blocks,
+    "tool": _tool_result,
+}
+
+
+def _blocks(content: str | list[JSONObject] | None) -> list[JSONObject]:
+    """Translate a message's content, without text that is only white space."""
+    if content is None:
+        return []
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks = [_block(part) for part in parts]
+    return [block for block in blocks if block["type"] != "text" or block["text"].strip()]
+
+
+def _block(part: JSONObject) -> JSONObject:
+    extras = _extras(part, PART_FIELDS)
+    match part["type"]:
+        case "text" | "refusal" as kind:
+            return {**extras, "type": "text", "text": part[kind]}
+        case "image_url":
+            return {**extras, "type": "image", "source": _image(part["image_url"]["url"])}
+        case kind:
+            raise ProviderRejectedError(f"Anthropic has no counterpart of a {kind!r} content part")
+
+
+def _image(url: str) -> JSONObject:
+    if url.startswith(("https://", "http://")):
+        return {"type": "url", "url": url}
+    found = DATA_URL.fullmatch(url)
+    if not found:
+        raise ProviderRejectedError(f"neither a web address nor a base64 data URL: {url[:40]!r}")
+    return {"type": "base64", "media_type": found[1], "data": found[2]}
 
 
 def _limits(given: JSONObject, default_max_tokens: int) -> JSONObject:
@@ -80,7 +171,8 @@ def _limits(given: JSONObject, default_max_tokens: int) -> JSONObject:
     if "stop" in given:
         stop = given["stop"]
         limits["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    return limits
+    user = given.get("safety_identifier") or given.get("user")
+    return {**limits, "metadata": {"user_id": user}} if user else limits
 
 
 def _sampling(given: JSONObject) -> JSONObject:
@@ -95,33 +187,23 @@ def _sampling(given: JSONObject) -> JSONObject:
     return sampling
 
 
-def _user(given: JSONObject) -> JSONObject:
-    """Name the end user; of OpenAI's free `metadata` Anthropic takes nothing else."""
-    of_metadata = given.get("metadata", {}).get("user_id")
-    user = given.get("safety_identifier") or given.get("user") or of_metadata
-    return {"metadata": {"user_id": user}} if user else {}
-
-
 def _tools(given: JSONObject) -> JSONObject:
+    """Translate tools and the choice among them, which Anthropic refuses without tools."""
     tools = [_tool(tool) for tool in given.get("tools", ())]
+    if not tools:
+        return {}
     choice = _tool_choice(given.get("tool_choice", "auto"))
-    if given.get("parallel_tool_calls") is False and tools and choice["type"] != "none":
+    if given.get("parallel_tool_calls") is False and choice["type"] != "none":
         choice["disable_parallel_tool_use"] = True
-    says_nothing = choice == {"type": "auto"} or (choice == {"type": "none"} and not tools)
-    return {
-        **({"tools": tools} if tools else {}),
-        **({} if says_nothing else {"tool_choice": choice}),
-    }
+    return {"tools": tools, "tool_choice": choice}
 
 
 def _tool(tool: JSONObject) -> JSONObject:
-    if "custom" in tool:
-        raise ProviderRejectedError("Anthropic has no counterpart of 'custom' tools", param="tools")
     if "function" not in tool:
         return tool  # one of Anthropic's own, such as its web search
     function = tool["function"]
     return {
-        **extras(tool, frozenset({"type", "function"})),
+        **_extras(tool, frozenset({"type", "function"})),
         **{key: function[key] for key in ("name", "description", "strict") if function.get(key)},
         "input_schema": function.get("parameters") or {"type": "object"},
     }
@@ -130,39 +212,26 @@ def _tool(tool: JSONObject) -> JSONObject:
 def _tool_choice(choice: str | JSONObject) -> JSONObject:
     if isinstance(choice, str):
         return {"type": TOOL_CHOICES.get(choice, choice)}
-    if choice["type"] in ("allowed_tools", "custom"):
-        raise ProviderRejectedError(
-            f"Anthropic has no tool choice of type {choice['type']!r}", param="tool_choice"
-        )
     if choice["type"] == "function":
         return {"type": "tool", "name": choice["function"]["name"]}
     return {**choice}
 
 
 def _output(given: JSONObject) -> JSONObject:
-    """Translate effort and format; where a request has Anthropic's own fields too, they win."""
+    """Translate effort and format of the output."""
+    output: JSONObject = {}
     config: JSONObject = {}
-    thinking: JSONObject = {}
     effort = given.get("reasoning_effort")
     if effort == "none":
-        thinking = {"thinking": {"type": "disabled"}}
+        output["thinking"] = {"type": "disabled"}
     elif effort:
         config["effort"] = EFFORTS.get(effort, effort)
-    if "response_format" in given:
-        config |= _format(given["response_format"])
-    config |= given.get("output_config", {})
-    return {
-        **({} if "thinking" in given else thinking),
-        **({"output_config": config} if config else {}),
-    }
-
-
-def _format(wanted: JSONObject) -> JSONObject:
-    if wanted["type"] == "text":
-        return {}
+    wanted = given.get("response_format", {"type": "text"})
     if wanted["type"] == "json_schema":
-        return {"format": {"type": "json_schema", "schema": wanted["json_schema"]["schema"]}}
-    raise ProviderRejectedError(
-        f"Anthropic has no response format {wanted['type']!r}: use 'json_schema'",
-        param="response_format",
-    )
+        config["format"] = {"type": "json_schema", "schema": wanted["json_schema"]["schema"]}
+    elif wanted["type"] != "text":
+        raise ProviderRejectedError(
+            f"Anthropic has no response format {wanted['type']!r}: use 'json_schema'",
+            param="response_format",
+        )
+    return {**output, "output_config": config} if config else output

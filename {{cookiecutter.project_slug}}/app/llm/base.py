@@ -1,21 +1,10 @@
-"""What the service asks of an LLM provider, and the errors it can answer with.
+"""The protocol of an LLM provider, and the errors it can raise.
 
-The lingua franca is OpenAI's chat completion format: a request is its JSON body,
-an answer is a stream of its chunks. Every field a client sends reaches the
-provider, also those that nobody here has heard of, and every field of a chunk
-reaches the client. Adapters for other wire formats translate to and from it.
+The common format is OpenAI's: a request is the JSON body of a chat completion, an answer is a
+stream of its chunks. Fields that are unknown here pass through in both directions. Adapters for
+other wire formats translate to and from it.
 
-Needs: `app.errors`. The errors form one tree:
-
-    ProviderError
-    ├── ProviderAuthenticationError   the provider refused the service's own key
-    ├── ProviderRateLimitedError      429: the account's tier is used up
-    ├── ProviderOverloadedError       503, 529: the provider has no capacity
-    ├── ProviderTimeoutError          too slow: connect, first_token, idle or total
-    ├── ProviderRejectedError         4xx: this request will never succeed
-    ├── ProviderUnavailableError      unreachable, or a 5xx of its own making
-    └── BrokenStreamError             an answer that makes no sense or stops half-way
-
+Needs: `app.errors`.
 Source of the format: https://platform.openai.com/docs/api-reference/chat
 """
 
@@ -28,33 +17,36 @@ from app.errors import ServiceError
 
 JSONObject = dict[str, Any]
 
-MOST_TOKENS = 10**9
+MAX_TOKENS = 10**9
 """No answer costs more: a higher count is a provider's mistake."""
 
 
 class ProviderError(ServiceError):
     """A provider call failed.
 
-    `message` says what happened, `said` what the provider said of it: that may name the operator's
-    account, so it is not public. `status` is that of its response, None without one; `code` and
-    `param` are its own.
+    `message` says what happened; `detail` is the provider's own text, which may name the operator's
+    account and is not shown to clients unless `shows_detail`. `status`, `code` and `param` are
+    those of the provider's response. `retry_after` is the number of seconds to wait;
+    `has_retry_after` is true if a Retry-After says so, not the reset of a rate limit.
     """
 
     type = "provider_error"
+    shows_detail = False
 
     def __init__(
         self,
         message: str,
         *,
-        said: str = "",
+        detail: str = "",
         retry_after: float | None = None,
+        has_retry_after: bool = False,
         status: int | None = None,
         code: str | None = None,
         param: str | None = None,
     ) -> None:
-        super().__init__(f"{message}: {said}" if said else message, retry_after=retry_after)
-        self.message = message
-        self.said = said
+        super().__init__(f"{message}: {detail}" if detail else message, retry_after=retry_after)
+        self.public_message = str(self) if self.shows_detail else message
+        self.has_retry_after = has_retry_after
         self.status = status
         self.code = code
         self.param = param
@@ -91,9 +83,10 @@ class ProviderTimeoutError(ProviderError):
 
 
 class ProviderRejectedError(ProviderError):
-    """The provider called the request itself bad; trying again changes nothing."""
+    """The provider rejected the request itself (4xx): trying again changes nothing."""
 
     type = "invalid_request"
+    shows_detail = True  # it is about the client's own request
 
 
 class ProviderUnavailableError(ProviderError):
@@ -128,10 +121,10 @@ class Chunk:
 
     @property
     def text(self) -> str:
-        """The text this chunk adds to the answer; a refusal is text too.
+        """The text that this chunk adds to the answer, a refusal included.
 
-        Content in parts, as some models that reason send it, is its parts of type "text"; content
-        that is neither text nor parts adds none.
+        Content may be a list of parts, as some reasoning models send it: only parts of type "text"
+        are text.
         """
         delta = self._choice.get("delta") or {}
         return _text(delta.get("content")) or _text(delta.get("refusal"))
@@ -144,24 +137,24 @@ class Chunk:
 
     @property
     def usage(self) -> Usage | None:
-        """What the whole answer cost, in the chunk that says so."""
+        """What the whole answer cost, in the chunk that carries it."""
         return usage_of(self.body)
 
     @property
     def has_content(self) -> bool:
-        """Whether this chunk says anything: the role alone does not."""
+        """Whether this chunk carries more than the role."""
         choices = self.body.get("choices") or ()
-        return any(map(_says_something, choices)) or bool(self.body.get("usage"))
+        return any(map(_has_content, choices)) or bool(self.body.get("usage"))
 
 
-def _text(said: object) -> str:
-    if isinstance(said, list):
-        parts = [part for part in said if isinstance(part, dict) and part.get("type") == "text"]
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
         return "".join(text for part in parts if isinstance(text := part.get("text"), str))
-    return said if isinstance(said, str) else ""
+    return content if isinstance(content, str) else ""
 
 
-def _says_something(choice: Mapping[str, Any]) -> bool:
+def _has_content(choice: Mapping[str, Any]) -> bool:
     delta = choice.get("delta") or {}
     return bool(choice.get("finish_reason")) or any(
         value for key, value in delta.items() if key != "role"
@@ -171,7 +164,7 @@ def _says_something(choice: Mapping[str, Any]) -> bool:
 def usage_of(body: Mapping[str, Any]) -> Usage | None:
     """Read the `usage` object of a chunk, a completion or an embedding.
 
-    A part that is left out is 0. None, unknown, where nothing is told or it makes no sense.
+    A missing count is 0. None, unknown, where there is no usage or a count makes no sense.
     """
     usage = body.get("usage")
     if not usage or not isinstance(usage, dict):
@@ -181,9 +174,9 @@ def usage_of(body: Mapping[str, Any]) -> Usage | None:
 
 
 def are_counts(*counts: object) -> bool:
-    """Whether these can be numbers of tokens: integers from 0 to MOST_TOKENS, or left out."""
+    """Whether each is a number of tokens, an integer from 0 to MAX_TOKENS, or None."""
     return all(
-        count is None or (type(count) is int and 0 <= count <= MOST_TOKENS) for count in counts
+        count is None or (type(count) is int and 0 <= count <= MAX_TOKENS) for count in counts
     )
 
 
@@ -194,8 +187,8 @@ ChunkStream = AsyncIterator[list[Chunk]]
 class Provider(Protocol):
     """A source of answers.
 
-    Every method raises only ProviderError and its subclasses, and passes
-    cancellation on at once: the provider's request is closed, not abandoned.
+    Every method raises only ProviderError and its subclasses. On cancellation the provider's
+    request is closed at once.
     """
 
     name: str
@@ -203,9 +196,8 @@ class Provider(Protocol):
     def stream(self, request: JSONObject) -> AbstractAsyncContextManager[ChunkStream]:
         """Open the answer to an OpenAI chat body as a stream of chunks.
 
-        Leaving the context closes the provider's request, finished or not. The
-        stream raises BrokenStreamError where the provider's end mark is missing,
-        so that running to its end means a whole answer. Usage is always asked for.
+        Leaving the context closes the provider's request, finished or not. The stream raises
+        BrokenStreamError where the provider's end mark is missing. Usage is always requested.
         """
         ...
 

@@ -1,10 +1,9 @@
-"""A provider without a provider: it repeats the question, or says what it is told to say.
+"""A provider without a provider: it repeats the question, or answers as it is told.
 
-In-process, deterministic, without a key or a network: what a newcomer meets
-first, and what tests and load tests talk to. One token is one word with the
-space before it.
+In-process, deterministic, without a key or a network: for the first run, for tests and load tests.
+One token is one word with the space before it.
 
-Needs: `base.py` beside it.
+Needs: `base.py`.
 """
 
 import asyncio
@@ -21,15 +20,15 @@ MAX_TEXT = 100_000
 """Characters of a message that are read, and of the inputs of an embeddings request: some
 milliseconds of the event loop."""
 MAX_INPUTS = 1000
-"""Texts that one request may embed."""
+"""Texts in one embeddings request."""
 EMBEDDING_DIMENSIONS = 256
 
 
 class EchoProvider:
-    """Answer with the last user message, or with what `answer` makes of all messages, if anything.
+    """Answer with the last user message, or with what `answer` returns for all messages, if any.
 
-    `first_token_delay` and `token_interval` are seconds; `token_count` fixes the
-    length of every answer by repeating or cutting the message, None takes its own.
+    `first_token_delay` and `token_interval` are seconds; `token_count` fixes the length of every
+    answer by repeating or cutting the message, None leaves it.
     """
 
     name = "echo"
@@ -56,30 +55,28 @@ class EchoProvider:
     async def _chunks(self, request: JSONObject) -> AsyncGenerator[list[Chunk]]:
         tokens, finish_reason = self._answer(request)
         head = _head(request, "chat.completion.chunk")
+        delta = {"role": "assistant", "content": tokens[0]}
         await asyncio.sleep(self._first_token_delay)
-        yield [_chunk(head, {"role": "assistant", "content": tokens[0]})]
+        yield [Chunk({**head, **_choice("delta", delta), "usage": None})]
         for token in tokens[1:]:
             await asyncio.sleep(self._token_interval)
-            yield [_chunk(head, {"content": token})]
-        usage = _usage(request, len(tokens))
-        yield [_chunk(head, {}, finish_reason), Chunk({**head, "choices": [], "usage": usage})]
+            yield [Chunk({**head, **_choice("delta", {"content": token}), "usage": None})]
+        end = {**head, **_choice("delta", {}, finish_reason), "usage": None}
+        yield [Chunk(end), Chunk({**head, "choices": [], "usage": _usage(request, len(tokens))})]
 
     async def complete(self, request: JSONObject) -> JSONObject:
         """Answer in one piece after as long as the stream would take."""
         tokens, finish_reason = self._answer(request)
         await asyncio.sleep(self._first_token_delay + self._token_interval * (len(tokens) - 1))
         message = {"role": "assistant", "content": "".join(tokens), "refusal": None}
-        choice = {
-            "index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason,
-        }  # fmt: skip
-        usage = _usage(request, len(tokens))
-        return {**_head(request, "chat.completion"), "choices": [choice], "usage": usage}
+        return {
+            **_head(request, "chat.completion"),
+            **_choice("message", message, finish_reason),
+            "usage": _usage(request, len(tokens)),
+        }
 
     async def embed(self, request: JSONObject) -> JSONObject:
-        """Embed by counting words: alike texts come near each other, meaning is not seen.
-
-        ProviderRejectedError where there is nothing to embed, as OpenAI answers, or too much.
-        """
+        """Embed by hashing words: texts are similar if they share words, whatever they mean."""
         inputs = request["input"]
         if isinstance(inputs, str) or (inputs and isinstance(inputs[0], int)):
             inputs = [inputs]
@@ -100,13 +97,11 @@ class EchoProvider:
         """List the one model there is."""
         return [{"id": self.name, "object": "model", "created": 0, "owned_by": "this service"}]
 
-    def _text(self, request: JSONObject) -> str:
-        answer = self._answer_to(request["messages"])
-        return _last_user_text(request) if answer is None else answer
-
     def _answer(self, request: JSONObject) -> tuple[list[str], str]:
+        answer = self._answer_to(request["messages"])
+        text = _last_user_text(request) if answer is None else answer
         # Without rstrip() the pattern would look for the word after each of the last blanks.
-        tokens = re.findall(r"\s*\S+", self._text(request).rstrip()) or ["…"]
+        tokens = re.findall(r"\s*\S+", text.rstrip()) or ["…"]
         if self._token_count is not None:
             tokens = [token if token[0].isspace() else f" {token}" for token in tokens]
             tokens = list(islice(cycle(tokens), self._token_count))
@@ -137,9 +132,9 @@ def _head(request: JSONObject, kind: str) -> JSONObject:
     return {"id": f"chatcmpl-{identity}", "object": kind, "created": 0, "model": model}
 
 
-def _chunk(head: JSONObject, delta: JSONObject, finish_reason: str | None = None) -> Chunk:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return Chunk({**head, "choices": [choice], "usage": None})
+def _choice(key: str, content: JSONObject, finish_reason: str | None = None) -> JSONObject:
+    choice = {"index": 0, key: content, "logprobs": None, "finish_reason": finish_reason}
+    return {"choices": [choice]}
 
 
 def _usage(request: JSONObject, completion_tokens: int) -> JSONObject:

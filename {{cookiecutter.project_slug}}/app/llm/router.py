@@ -1,15 +1,12 @@
-"""Retries and fallback, both only before the first token.
+"""Several providers as one: retries and fallback, both only before the first token.
 
-After the first token the client has part of an answer, and a second one would
-not continue it. Until then a call that failed for a reason that can heal is tried
-again, after a jittered wait that honours the provider's own advice, and then at the
-next provider in the list. The choice is the request's: nothing is switched for others.
-But one of several that refused for its load and said for how long is left alone until then:
-requests take that refusal as given, at once, and go on to the next in order. They come back to
-it where nobody else answers and what is left is short.
+After the first token the client has part of an answer, which a second one would not continue. Until
+then a failure that may be temporary is retried after a jittered wait, or the wait that the provider
+asks for; then the next provider of the list is tried, for this request only. But a provider whose
+refusal has a Retry-After is skipped by all requests until then: one failed call is enough.
 
-Needs: `base.py` beside it. Give it providers that wait for the first token
-when a stream is opened, as those of `deadlines.py` do.
+Needs: `base.py`. Give it providers that wait for the first token when a stream is opened, as those
+of `stream.py` do.
 """
 
 import asyncio
@@ -18,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from random import random
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from .base import (
     BrokenStreamError,
@@ -29,38 +26,49 @@ from .base import (
     ProviderOverloadedError,
     ProviderRateLimitedError,
     ProviderRejectedError,
+    ProviderTimeoutError,
     ProviderUnavailableError,
 )
 
 Answer = TypeVar("Answer")
 Call = Callable[[Provider, JSONObject], Awaitable[Answer]]
-CAN_HEAL = (
-    BrokenStreamError,
-    ProviderOverloadedError,
-    ProviderRateLimitedError,
-    ProviderUnavailableError,
-)
+REFUSALS = (ProviderOverloadedError, ProviderRateLimitedError)
+TEMPORARY = (*REFUSALS, BrokenStreamError, ProviderUnavailableError)
+
+
+class Ceiling(Protocol):
+    """A limit on calls that adapts to the provider; `started_at` is the call's start in loop time.
+
+    A client that left, a bad request and a stream that broke off say nothing about load.
+    """
+
+    def on_success(self, started_at: float) -> None:
+        """Note that the provider served a call."""
+        ...
+
+    def on_overload(self, started_at: float, retry_after: float | None) -> None:
+        """Note a 429, 503, 529 or a late first token, and the provider's Retry-After in seconds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often one provider is tried and how long is waited in between, in seconds.
+    """How often one provider is tried, and the waits in seconds.
 
-    The wait doubles from `first_wait` and is drawn between half and all of it, so that
-    callers that failed together do not come back together. Advice of more than
-    `longest_wait` is not waited out: the slot is worth more than that. One of several
-    providers is left alone for as long as it advises, but `longest_rest` at most.
+    The wait doubles from `first_wait` and is drawn between half and all of it, so that callers that
+    failed together do not retry together. A provider that asks for more than `longest_wait` is not
+    retried: the slot is worth more. One of several is skipped for `longest_skip` at most.
     """
 
     attempts: int = 2
     first_wait: float = 0.5
     longest_wait: float = 4.0
-    longest_rest: float = 60.0
+    longest_skip: float = 60.0
     random: Callable[[], float] = random
 
     def wait(self, attempt: int, error: ProviderError) -> float | None:
-        """Seconds to wait after the failed `attempt` (from 1); None gives up here."""
-        if attempt >= self.attempts or not isinstance(error, CAN_HEAL):
+        """Seconds to wait after the failed `attempt` (from 1); None means no further attempt."""
+        if attempt >= self.attempts or not isinstance(error, TEMPORARY):
             return None
         if error.retry_after is not None:
             return error.retry_after if error.retry_after <= self.longest_wait else None
@@ -69,37 +77,33 @@ class Retry:
 
 
 @dataclass(slots=True, eq=False)
-class Candidate:
-    """A provider of the list, and until when in loop time it wants to be left alone."""
+class _Candidate:
+    """A provider of the list, and until when in loop time it is skipped, after which refusal."""
 
     provider: Provider
-    rests_until: float = -inf
+    skipped_until: float = -inf
     refusal: type[ProviderError] = ProviderRateLimitedError
 
-    def rest(self) -> float:
-        """Seconds until it may be asked again; 0 where that is now."""
-        return max(0.0, self.rests_until - asyncio.get_running_loop().time())
-
-    def note(self, error: ProviderError, longest_rest: float) -> None:
-        """Leave it alone for as long as it says with a refusal for its load."""
-        refused = isinstance(error, ProviderOverloadedError | ProviderRateLimitedError)
-        if refused and error.retry_after is not None:
-            until = asyncio.get_running_loop().time() + min(error.retry_after, longest_rest)
-            self.rests_until, self.refusal = max(self.rests_until, until), type(error)
+    def note(self, error: ProviderError, longest: float) -> None:
+        """Skip it for as long as its refusal asks for."""
+        if isinstance(error, REFUSALS) and error.has_retry_after and error.retry_after is not None:
+            until = asyncio.get_running_loop().time() + min(error.retry_after, longest)
+            self.skipped_until, self.refusal = max(self.skipped_until, until), type(error)
 
     def check(self) -> None:
-        """Fail as the provider would, without asking it, while it is left alone."""
-        if rest := self.rest():
-            message = f"{self.provider.name} refused a call and said when to come back"
-            raise self.refusal(message, retry_after=rest)
+        """Fail as the provider did, without a call, while it is skipped."""
+        seconds = self.skipped_until - asyncio.get_running_loop().time()
+        if seconds > 0:
+            message = f"{self.provider.name} refused an earlier call and asked to wait"
+            raise self.refusal(message, retry_after=seconds)
 
 
 class Router:
     """Several providers as one: the first that answers does.
 
-    `models` gives each provider's own model, by provider name, for requests that name none and
-    for the fallback, to which another provider's model name means nothing. `sleep` waits
-    between attempts.
+    `models` gives each provider's default model by provider name, used for requests that name none
+    and at every fallback, to which another provider's model name means nothing. `ceiling` is told
+    which calls were served and which were too many.
     """
 
     def __init__(
@@ -108,13 +112,13 @@ class Router:
         *,
         models: Mapping[str, str],
         retry: Retry | None = None,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        ceiling: Ceiling | None = None,
     ) -> None:
         self.name = ",".join(provider.name for provider in providers)
-        self._candidates = [Candidate(provider) for provider in providers]
+        self._candidates = [_Candidate(provider) for provider in providers]
         self._models = models
         self._retry = retry or Retry()
-        self._sleep = sleep
+        self._ceiling = ceiling
 
     @asynccontextmanager
     async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
@@ -130,50 +134,70 @@ class Router:
 
     async def embed(self, request: JSONObject) -> JSONObject:
         """Embed by the first provider alone: another's vectors live in another space."""
-        return await self._tried(self._candidates[0], lambda p, body: p.embed(body), request)
+        first = self._candidates[0]
+        first.check()
+        return await self._retried(first, lambda provider, body: provider.embed(body), request)
 
     async def models(self) -> list[JSONObject]:
         """List the models of the first provider, which is the one a request names."""
-        first = Candidate(self._candidates[0].provider)  # the list is no load: asked at any time
-        return await self._tried(first, lambda p, _: p.models(), {})
+        return await self._candidates[0].provider.models()
 
     async def _first(self, call: Call[Answer], request: JSONObject) -> Answer:
-        """Ask in the list's order, and then those that are left alone, the soonest back first.
+        """Try the providers in the list's order.
 
-        Fail as the first provider did, which is the one that was asked for; and where each
-        said when to come back, with the shortest wait.
+        If all fail, raise the failure of the first, which the request named; if all of them say
+        when to come back, with the shortest wait.
         """
-        first, failures = self._candidates[0], dict[Candidate, ProviderError]()
-        for candidate in sorted(self._candidates, key=Candidate.rest):
-            body = self._body_for(candidate, request)
+        failures: list[ProviderError] = []
+        for candidate in self._candidates:
+            named = None if failures else request.get("model")
+            body = {**request, "model": named or self._models[candidate.provider.name]}
             try:
-                return await self._tried(candidate, call, body)
+                candidate.check()
+                return await self._retried(candidate, call, body)
             except ProviderError as error:
-                failures[candidate] = error
-                if candidate is first and isinstance(error, ProviderRejectedError):
+                failures.append(error)
+                if isinstance(failures[0], ProviderRejectedError):
                     break
-        waits = [wait for error in failures.values() if (wait := error.retry_after) is not None]
+        waits = [error.retry_after for error in failures if error.retry_after is not None]
         if len(waits) == len(failures):
-            failures[first].retry_after = min(waits)
-        raise failures[first]
+            failures[0].retry_after = min(waits)
+        raise failures[0]
 
-    async def _tried(self, candidate: Candidate, call: Call[Answer], request: JSONObject) -> Answer:
-        """Wait out a short rest as any advice: it has come to that, nobody else is left."""
+    async def _retried(
+        self, candidate: _Candidate, call: Call[Answer], request: JSONObject
+    ) -> Answer:
         attempt = 1
         while True:
+            started_at = asyncio.get_running_loop().time()
             try:
-                if attempt == 1:  # later it was waited for, and a timer may be a hair early
-                    candidate.check()
-                return await call(candidate.provider, request)
+                answer = await call(candidate.provider, request)
             except ProviderError as error:
-                if len(self._candidates) > 1:
-                    candidate.note(error, self._retry.longest_rest)
+                self._note_failure(candidate, error, started_at)
                 wait = self._retry.wait(attempt, error)
                 if wait is None:
                     raise
-            attempt += 1
-            await self._sleep(wait)
+                await asyncio.sleep(wait)
+                attempt += 1
+            else:
+                if self._ceiling:
+                    self._ceiling.on_success(started_at)
+                return answer
 
-    def _body_for(self, candidate: Candidate, request: JSONObject) -> JSONObject:
-        named = request.get("model") if candidate is self._candidates[0] else None
-        return {**request, "model": named or self._models[candidate.provider.name]}
+    def _note_failure(self, candidate: _Candidate, error: ProviderError, started_at: float) -> None:
+        """Lower the ceiling by the last provider alone: others may answer what an earlier refuses.
+
+        A single provider's Retry-After pauses the ceiling; one of several is skipped instead.
+        """
+        is_single = len(self._candidates) == 1
+        if self._ceiling and candidate is self._candidates[-1] and _is_overload(error):
+            pause = error.retry_after if is_single and error.has_retry_after else None
+            self._ceiling.on_overload(started_at, pause)
+        if not is_single:
+            candidate.note(error, self._retry.longest_skip)
+
+
+def _is_overload(error: ProviderError) -> bool:
+    if isinstance(error, ProviderTimeoutError):
+        return error.stage == "first_token"
+    return isinstance(error, REFUSALS)

@@ -1,16 +1,17 @@
 """A decoder for server-sent events that arrive in pieces.
 
-Feed it bytes as the network delivers them; it answers with the events they
-complete. It holds for any split (in the middle of a character, between CR and
-LF), for CRLF, LF and CR, comments, several `data` lines, a byte order mark, and it
-bounds what an endless line may take. A last event without its blank line is
-dropped, as the standard asks.
+Feed it bytes as the network delivers them; it returns the events that they complete. It handles any
+split (in the middle of a character, between CR and LF), CRLF, LF and CR, comments, several `data`
+lines and a byte order mark, and it bounds the size of an event. A last event without its blank line
+is dropped, as the standard says.
 
-Needs: the standard library.
+Needs: `base.py`, for its error.
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
 from typing import NamedTuple
+
+from .base import BrokenStreamError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -22,15 +23,10 @@ class ServerSentEvent(NamedTuple):
     data: bytes
 
 
-class EventTooLargeError(ValueError):
-    """An event passed the size limit; nothing more can be read from this stream."""
-
-
 class SSEDecoder:
-    """Turn the bytes of an event stream into events.
+    """Turn the bytes of one event stream into events.
 
-    `max_event_bytes` bounds the memory one unfinished event may hold; going over it raises
-    EventTooLargeError. A decoder serves one stream.
+    An unfinished event of more than `max_event_bytes` raises BrokenStreamError.
     """
 
     def __init__(self, *, max_event_bytes: int = 4 * 1024 * 1024) -> None:
@@ -42,17 +38,16 @@ class SSEDecoder:
         self._data: list[bytes] = []
 
     def feed(self, received: bytes) -> list[ServerSentEvent]:
-        """Take what one read delivered and return the events it completes, in order."""
+        """Take the bytes of one read and return the events that they complete, in order."""
         events = []
         for line in self._complete_lines(received):
             if line:
                 self._take_field(line)
-            elif self._data:
+                continue
+            if self._data:
                 events.append(ServerSentEvent(self._event or "message", b"\n".join(self._data)))
-                self._data = []
-                self._event = ""
-            else:
-                self._event = ""
+            self._data = []
+            self._event = ""
         self._check_size()
         return events
 
@@ -85,5 +80,6 @@ class SSEDecoder:
         # An empty line of data takes memory too.
         held = len(self._unfinished_line) + sum(map(len, self._data)) + len(self._data)
         if held > self._max_event_bytes:
-            limit = self._max_event_bytes
-            raise EventTooLargeError(f"an event of {held} bytes is over the limit of {limit}")
+            raise BrokenStreamError(
+                f"an event of {held} bytes is over the limit of {self._max_event_bytes}"
+            )

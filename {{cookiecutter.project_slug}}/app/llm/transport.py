@@ -1,42 +1,40 @@
-"""Calls to a provider over a shared httpx client, with failures as ProviderErrors.
+"""What the adapters share: JSON and event streams over one httpx client, with typed errors.
 
-What every adapter needs: one place that sends JSON, streams events back, and
-turns transport failures and error statuses into the protocol's errors. The
-client is the caller's and is never closed here.
+Every failure of the network or of the provider becomes a ProviderError that says what a caller can
+do. Messages name the provider only, never addresses, headers or keys. The client is the caller's
+and is not closed here.
 
-Needs: httpx, pydantic-core (its JSON codec), `base.py`, `retry_after.py`, `sse.py` and
-`transport_errors.py` beside it.
+Needs: httpx, pydantic-core (its JSON codec), `app.errors`, `base.py` and `sse.py`.
+Sources: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers;
+https://platform.claude.com/docs/en/api/rate-limits#response-headers
 """
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Mapping,
-)
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from time import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 
 import httpx
 from pydantic_core import from_json, to_json
 
+from app.errors import parse_retry_after
+
 from .base import (
     BrokenStreamError,
+    Chunk,
+    ChunkStream,
     JSONObject,
     ProviderAuthenticationError,
     ProviderError,
     ProviderOverloadedError,
     ProviderRateLimitedError,
     ProviderRejectedError,
+    ProviderTimeoutError,
     ProviderUnavailableError,
 )
-from .retry_after import retry_after_seconds
-from .sse import EventTooLargeError, ServerSentEvent, SSEDecoder
-from .transport_errors import transport_errors
+from .sse import ServerSentEvent, SSEDecoder
 
 MAX_ERROR_BODY = 64 * 1024
+MAX_ERROR_TEXT = 200
 END_OF_BODY_GRACE = 0.25
 
 OnHeaders = Callable[[Mapping[str, str]], None]
@@ -51,14 +49,36 @@ STATUS_ERRORS: dict[int, type[ProviderError]] = {
     503: ProviderOverloadedError,
     529: ProviderOverloadedError,
 }
+# By the `code` or `type` of an error object; many servers put the status there.
+NAMED_ERRORS: dict[str, type[ProviderError]] = {
+    **{str(status): kind for status, kind in STATUS_ERRORS.items()},
+    "400": ProviderRejectedError,
+    "authentication_error": ProviderAuthenticationError,
+    "invalid_api_key": ProviderAuthenticationError,
+    "permission_error": ProviderAuthenticationError,
+    "billing_error": ProviderRateLimitedError,
+    "insufficient_quota": ProviderRateLimitedError,
+    "rate_limit_error": ProviderRateLimitedError,
+    "rate_limit_exceeded": ProviderRateLimitedError,
+    "overloaded_error": ProviderOverloadedError,
+    "context_length_exceeded": ProviderRejectedError,
+    "invalid_request_error": ProviderRejectedError,
+    "not_found_error": ProviderRejectedError,
+    "request_too_large": ProviderRejectedError,
+}
+RATE_LIMIT_HEADERS = (
+    ("x-ratelimit-remaining-{}", "x-ratelimit-reset-{}"),
+    ("anthropic-ratelimit-{}-remaining", "anthropic-ratelimit-{}-reset"),
+)
+RATE_LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
 
 
-class ProviderEndpoint:
-    """One provider's base URL and headers on a shared client.
+Decode = Callable[[ServerSentEvent], list[Chunk] | None]
+"""Turns one event of an answer into chunks, None for the end mark; raises ProviderError."""
 
-    `kind_of_error` names the error for the details that an error body gives; where it
-    returns None, the status decides.
-    """
+
+class HTTPProvider:
+    """The base of the adapters: one provider's base URL and headers on a shared client."""
 
     def __init__(
         self,
@@ -67,21 +87,19 @@ class ProviderEndpoint:
         name: str,
         base_url: str,
         headers: Mapping[str, str],
-        on_headers: OnHeaders | None = None,
-        kind_of_error: Callable[[Mapping[str, object]], type[ProviderError] | None] | None = None,
+        on_headers: OnHeaders | None,
     ) -> None:
         self.name = name
         self._client = client
-        self._on_headers = on_headers or (lambda _: None)
-        self._kind_of_error = kind_of_error or (lambda _: None)
         self._base_url = base_url.rstrip("/")
         self._headers = {"content-type": "application/json", **headers}
+        self._on_headers = on_headers or (lambda _: None)
 
     @asynccontextmanager
-    async def events(
-        self, path: str, body: JSONObject
-    ) -> AsyncIterator[AsyncIterator[list[ServerSentEvent]]]:
-        """POST `body` and read the answer as events, one list a network read.
+    async def _stream(
+        self, path: str, body: JSONObject, decode: Decode
+    ) -> AsyncIterator[ChunkStream]:
+        """POST `body` and decode the answer's events, one list of chunks a network read.
 
         Leaving the context closes the connection if the answer has not ended.
         """
@@ -96,21 +114,47 @@ class ProviderEndpoint:
                 self._on_headers(response.headers)
                 if response.status_code != httpx.codes.OK:
                     raise self._status_error(response, await _read_bounded(response))
-            yield await stack.enter_async_context(aclosing(self._decoded(response)))
+            yield await stack.enter_async_context(aclosing(self._chunks(response, decode)))
 
-    async def _decoded(self, response: httpx.Response) -> AsyncGenerator[list[ServerSentEvent]]:
-        decoder = SSEDecoder()
+    async def _chunks(
+        self, response: httpx.Response, decode: Decode
+    ) -> AsyncGenerator[list[Chunk]]:
+        """Pass on what came before a failure in the same read, then raise it."""
+        sse, body = SSEDecoder(), _body(response)
         with transport_errors(self.name):
-            async for received in _body(response):
+            async for received in body:
+                events = sse.feed(received)
+                chunks: list[Chunk] = []
+                ended = False
                 try:
-                    events = decoder.feed(received)
-                except EventTooLargeError as error:
-                    raise BrokenStreamError(f"{self.name}: {error}") from error
-                if events:
-                    yield events
+                    for event in events:
+                        decoded = decode(event)
+                        if ended := decoded is None:
+                            break
+                        chunks += decoded
+                except ProviderError:
+                    yield chunks
+                    raise
+                if events:  # an empty list is a sign of life
+                    yield chunks
+                if ended:
+                    await self._read_to_end(body)
+                    return
+        raise BrokenStreamError(f"{self.name} ended the answer without its end mark")
 
-    async def json(self, method: str, path: str, body: JSONObject | None = None) -> JSONObject:
-        """Send a plain request and return the JSON object it answers with."""
+    async def _read_to_end(self, body: AsyncIterator[bytes]) -> None:
+        """Read past the end mark, so that the connection goes back to the pool.
+
+        As a rule the end of the body comes in the same packet; a server that holds it back costs a
+        quarter of a second and the connection.
+        """
+        with suppress(TimeoutError, ProviderError), transport_errors(self.name):
+            async with asyncio.timeout(END_OF_BODY_GRACE):
+                async for _ in body:
+                    pass
+
+    async def _json(self, method: str, path: str, body: JSONObject | None = None) -> JSONObject:
+        """Send a plain request and return the JSON object of its answer."""
         content = None if body is None else _encode(body)
         with transport_errors(self.name):
             response = await self._client.request(
@@ -119,9 +163,9 @@ class ProviderEndpoint:
         self._on_headers(response.headers)
         if response.status_code != httpx.codes.OK:
             raise self._status_error(response, response.content)
-        return self.parse(response.content)
+        return self._parse(response.content)
 
-    def parse(self, data: bytes) -> JSONObject:
+    def _parse(self, data: bytes) -> JSONObject:
         """Parse a JSON object; anything else is a BrokenStreamError."""
         try:
             body = from_json(data)
@@ -131,71 +175,100 @@ class ProviderEndpoint:
             raise BrokenStreamError(f"{self.name} sent JSON that is not an object")
         return body
 
+    def _kind_of(self, details: Mapping[str, object]) -> type[ProviderError] | None:
+        """Find the type of an error by its `code` or `type`; None where they are not known."""
+        names = (str(details.get("code")), str(details.get("type")))
+        return next((NAMED_ERRORS[name] for name in names if name in NAMED_ERRORS), None)
+
     def _status_error(self, response: httpx.Response, content: bytes) -> ProviderError:
         status = response.status_code
-        retry_after = retry_after_seconds(response.headers, now=time())
-        details = error_details(content)
-        kind = self._kind_of_error(details) or STATUS_ERRORS.get(status)
+        try:
+            details = error_details(from_json(content))
+        except ValueError:
+            details = error_details(content[:MAX_ERROR_TEXT].decode("utf-8", "replace").strip())
+        kind = STATUS_ERRORS.get(status) or self._kind_of(details)
         if kind is None:
             rejected = httpx.codes.is_client_error(status)
             kind = ProviderRejectedError if rejected else ProviderUnavailableError
-        return self.error(kind, f"answered {status}", details, retry_after, status)
+        return self._error(kind, f"answered {status}", details, response)
 
-    def error(
+    def _answer_error(self, body: object) -> ProviderError:
+        """Build the error of an answer under status 200 that is or contains an error object."""
+        details = error_details(body)
+        kind = self._kind_of(details) or ProviderUnavailableError
+        return self._error(kind, "failed to answer", details)
+
+    def _error(
         self,
         kind: type[ProviderError],
-        happened: str,
+        event: str,
         details: Mapping[str, object],
-        retry_after: float | None = None,
-        status: int | None = None,
+        response: httpx.Response | None = None,
     ) -> ProviderError:
-        """Build an error that says who, what, and the provider's own words.
-
-        A provider's words about credentials are left out: they quote the key.
-        """
-        message = f"{self.name} {happened}"
+        """Build an error with the provider's text, but not about credentials: it quotes the key."""
+        message = f"{self.name} {event}"
         if kind is ProviderAuthenticationError:
             return kind(f"{message}: it refused the service's credentials")
         code, param = details.get("code"), details.get("param")
+        seconds, has_retry_after = retry_after(response.headers) if response else (None, False)
         return kind(
             message,
-            said=str(details.get("message") or ""),
-            retry_after=retry_after,
-            status=status,
+            detail=str(details.get("message") or ""),
             code=None if code is None else str(code),
             param=None if param is None else str(param),
+            status=response.status_code if response else None,
+            retry_after=seconds,
+            has_retry_after=has_retry_after,
         )
+
+
+def error_details(body: object) -> Mapping[str, object]:
+    """Find the error object in a body: nested under `error`, flat, or a bare string."""
+    if isinstance(body, dict):
+        body = body.get("error") or body
+    return body if isinstance(body, dict) else {"message": str(body)[:MAX_ERROR_TEXT]}
+
+
+def retry_after(
+    headers: Mapping[str, str], *, now: float | None = None
+) -> tuple[float | None, bool]:
+    """Return how many seconds the provider asks to wait, and whether it says so explicitly.
+
+    Explicit are `retry-after-ms` and `Retry-After`. Without them it is the last reset of the rate
+    limits that are used up, else None. `now` is in seconds since the epoch.
+    """
+    for value in (f"{headers.get('retry-after-ms', '')}ms", headers.get("retry-after", "")):
+        seconds = parse_retry_after(value, now=now)
+        if seconds is not None:
+            return seconds, True
+    return max(_resets(headers, now), default=None), False
+
+
+def _resets(headers: Mapping[str, str], now: float | None) -> Iterator[float]:
+    for limit in RATE_LIMITS:
+        for remaining, reset in RATE_LIMIT_HEADERS:
+            seconds = parse_retry_after(headers.get(reset.format(limit), ""), now=now)
+            if headers.get(remaining.format(limit)) == "0" and seconds is not None:
+                yield seconds
 
 
 def _encode(body: JSONObject) -> bytes:
     try:
         return to_json(body)
-    except ValueError as error:  # as a rule half a surrogate pair, which JSON's \ud800 can say
+    except ValueError as error:  # as a rule half a surrogate pair, which JSON's \ud800 can hold
         raise ProviderRejectedError("the request cannot be encoded as UTF-8 JSON") from error
 
 
-async def read_to_end(events: AsyncIterator[list[ServerSentEvent]]) -> None:
-    """Read past the end mark, so that the connection goes back to the pool.
-
-    The end of the body follows the mark at once, as a rule in the same packet; a server
-    that holds it back costs a quarter of a second and the connection.
-    """
-    with suppress(TimeoutError, ProviderError):
-        async with asyncio.timeout(END_OF_BODY_GRACE):
-            async for _ in events:
-                pass
-
-
-def _body(response: httpx.Response) -> AsyncIterable[bytes]:
+def _body(response: httpx.Response) -> AsyncIterator[bytes]:
     """Read the body in the pieces that the network delivers.
 
-    Where nothing is compressed the stream itself is read: httpx' iterators would
-    take it through three more generators for each piece.
+    Where nothing is compressed the stream itself is read: httpx's iterators would take it through
+    three more generators for each piece.
     """
     if "content-encoding" in response.headers:
         return response.aiter_bytes()
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 (an async client's is)
-    return response.stream
+    return aiter(response.stream)
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:
@@ -204,19 +277,32 @@ async def _read_bounded(response: httpx.Response) -> bytes:
         content += received
         if len(content) >= MAX_ERROR_BODY:
             break
-    return content[:MAX_ERROR_BODY]
+    return content
 
 
-def error_details(content: bytes) -> Mapping[str, object]:
-    """Find the error object in a provider's error body, whatever its shape.
-
-    OpenAI and Anthropic nest it under `error`; compatible servers send it flat,
-    or a bare string. What is not JSON becomes the message, shortened.
-    """
+@contextmanager
+def transport_errors(name: str) -> Iterator[None]:
+    """Raise what httpx raises inside as errors of the provider `name`."""
     try:
-        body = from_json(content)
-    except ValueError:
-        return {"message": content[:200].decode("utf-8", "replace").strip()}
-    if isinstance(body, dict):
-        body = body.get("error", body)
-    return body if isinstance(body, dict) else {"message": str(body)[:200]}
+        yield
+    except httpx.DecodingError as error:
+        raise BrokenStreamError(f"{name}: cannot decompress the answer") from error
+    except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+        raise BrokenStreamError(f"{name} cut the connection") from error
+    except httpx.HTTPError as error:
+        # httpx-aiohttp raises ConnectTimeout also where the connection was refused or cut.
+        mistaken = _is_aiohttp(error.__cause__) and not isinstance(error.__cause__, TimeoutError)
+        if isinstance(error, httpx.TimeoutException) and not mistaken:
+            message = f"{name} could not be connected to in time"
+            raise ProviderTimeoutError(message, stage="connect") from error
+        raise ProviderUnavailableError(f"{name} cannot be reached") from error
+    except Exception as error:
+        if not _is_aiohttp(error):
+            raise
+        # Not from `error`: its repr has the request's headers, and so the key.
+        raise BrokenStreamError(f"{name} sent something that is not HTTP") from None
+
+
+def _is_aiohttp(error: BaseException | None) -> bool:
+    """Whether this is an error of the transport below httpx, which httpx has no name for."""
+    return type(error).__module__.partition(".")[0] == "aiohttp"

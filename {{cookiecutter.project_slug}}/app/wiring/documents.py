@@ -28,9 +28,9 @@ from app.embeddings.base import Embedder
 from app.embeddings.hashing import HashingEmbedder
 from app.embeddings.remote import RemoteEmbedder
 from app.llm.base import ProviderAuthenticationError
-from app.llm.deadlines import DeadlineProvider
 from app.llm.openai import OpenAIProvider
 from app.llm.router import Router
+from app.llm.stream import DeadlineProvider
 from app.settings import Settings
 from app.stores.base import PassageStore, StoreUnavailableError
 from app.stores.pgvector import PgvectorStore  # optional: vector_store=pgvector

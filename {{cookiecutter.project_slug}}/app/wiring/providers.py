@@ -6,11 +6,10 @@ import httpx
 
 from app.llm.anthropic import AnthropicProvider
 from app.llm.base import JSONObject, Provider
-from app.llm.deadlines import DeadlineProvider
 from app.llm.echo import EchoProvider
-from app.llm.feedback import Ceiling, FeedbackProvider, SharedCeiling
 from app.llm.openai import OpenAIProvider
-from app.llm.router import Router
+from app.llm.router import Ceiling, Router
+from app.llm.stream import DeadlineProvider
 from app.llm.transport import OnHeaders
 from app.retrieval.prompt import quoted
 from app.settings import OPENAI_URL, ProviderName, Settings
@@ -34,22 +33,11 @@ def build_provider(
                 f"LLM_PROVIDER={name} builds an adapter with the name {adapter.name!r}: "
                 "give both the same name"
             )
-    providers: list[Provider] = [
-        DeadlineProvider(adapter, settings.deadlines) for adapter in adapters
-    ]
-    if settings.llm_adaptive:
-        providers = _heard(providers, ceiling)
-    return Router(providers, models=settings.models)
-
-
-def _heard(providers: Sequence[Provider], ceiling: Ceiling) -> list[Provider]:
-    """Let the ceiling follow a provider that is alone, or what a list bears as a whole."""
-    if len(providers) == 1:
-        return [FeedbackProvider(providers[0], ceiling)]
-    return [
-        FeedbackProvider(provider, SharedCeiling(ceiling, is_last=provider is providers[-1]))
-        for provider in providers
-    ]
+    return Router(
+        [DeadlineProvider(adapter, settings.deadlines) for adapter in adapters],
+        models=settings.models,
+        ceiling=ceiling if settings.llm_adaptive else None,
+    )
 
 
 def _echo(settings: Settings, _: httpx.AsyncClient, __: OnHeaders | None) -> Provider:

@@ -1,1 +1,161 @@
-"""Tests of the providers: adapters over real sockets, deadlines and failover in virtual time."""
+"""Shorthands for calling a provider, a scripted provider, and the vendors' SDKs as judges."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+
+from app.llm.base import Chunk, ChunkStream, JSONObject, Provider, ProviderError
+
+KEY = "sk-very-secret-of-the-service"
+QUESTION: JSONObject = {"model": "gpt-fake", "messages": [{"role": "user", "content": "Hi?"}]}
+MESSAGES_REQUEST: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
+
+
+async def ask(provider: Provider, request: JSONObject = QUESTION) -> list[Chunk]:
+    """Stream a whole answer."""
+    async with provider.stream(request) as answer:
+        return [chunk async for batch in answer for chunk in batch]
+
+
+async def ask_until_error(
+    provider: Provider, request: JSONObject = QUESTION
+) -> tuple[list[Chunk], ProviderError | None]:
+    """Stream an answer; return its chunks, and the error that ended it."""
+    chunks: list[Chunk] = []
+    try:
+        async with provider.stream(request) as answer:
+            async for batch in answer:
+                chunks += batch
+    except ProviderError as error:
+        return chunks, error
+    return chunks, None
+
+
+async def error_of(
+    provider: Provider, request: JSONObject = QUESTION, *, stream: bool
+) -> ProviderError:
+    """Make a call that fails, streamed or plain, and return its error."""
+    try:
+        await (ask(provider, request) if stream else provider.complete(request))
+    except ProviderError as error:
+        return error
+    raise AssertionError("the call did not fail")
+
+
+def text_of(chunks: Sequence[Chunk]) -> str:
+    """Put the text of an answer together."""
+    return "".join(chunk.text for chunk in chunks)
+
+
+def says(text: str) -> Chunk:
+    """Make a chunk that adds this text."""
+    return Chunk({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+
+
+ROLE = Chunk({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+FINISH = Chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+
+Step = float | Chunk | ProviderError
+
+
+class ScriptedProvider:
+    """Each call plays the next script: seconds to wait, chunks to send, an error to raise.
+
+    A script that begins with an error fails on opening. `requests` keeps the requests, `open`
+    counts the streams that are not closed.
+    """
+
+    def __init__(self, *scripts: Sequence[Step], name: str = "one") -> None:
+        self.name = name
+        self.requests: list[JSONObject] = []
+        self.open = 0
+        self._scripts = deque(scripts)
+
+    @asynccontextmanager
+    async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
+        """Play the next script as a stream."""
+        script = self._next_script(request)
+        self.open += 1
+        try:
+            async with aclosing(_play(script)) as chunks:
+                yield chunks
+        finally:
+            self.open -= 1
+
+    async def complete(self, request: JSONObject) -> JSONObject:
+        """Play the next script, then name the provider that answered."""
+        self.open += 1
+        try:
+            async for _ in _play(self._next_script(request)):
+                pass
+        finally:
+            self.open -= 1
+        return {"answered_by": self.name}
+
+    async def embed(self, request: JSONObject) -> JSONObject:
+        """Answer as `complete` does."""
+        return await self.complete(request)
+
+    async def models(self) -> list[JSONObject]:
+        """Answer as `complete` does."""
+        return [await self.complete({})]
+
+    def _next_script(self, request: JSONObject) -> Sequence[Step]:
+        self.requests.append(request)
+        script = self._scripts.popleft()
+        if script and isinstance(script[0], ProviderError):
+            raise script[0]
+        return script
+
+
+async def _play(script: Sequence[Step]) -> AsyncGenerator[list[Chunk]]:
+    for step in script:
+        if isinstance(step, ProviderError):
+            raise step
+        if isinstance(step, Chunk):
+            yield [step]
+        else:
+            await asyncio.sleep(step)
+
+
+def accumulated(chunks: Iterable[Chunk]) -> ChatCompletion:
+    """Put an answer together by OpenAI's stream helper; each chunk must parse strictly."""
+    state: ChatCompletionStreamState[None] = ChatCompletionStreamState()
+    for chunk in chunks:
+        state.handle_chunk(
+            ChatCompletionChunk.model_validate_json(to_json(chunk.body), strict=True)
+        )
+    return state.get_final_completion()
+
+
+def assert_anthropic_accepts(body: JSONObject) -> None:
+    """Hold a request against the SDK's types: every field known, at every depth."""
+    # The SDK speaks a later version of the API, which has no sampling parameters.
+    known = {k: v for k, v in body.items() if k not in {"temperature", "top_p", "stream"}}
+    assert _read(MESSAGES_REQUEST.validate_python(known)) == known
+
+
+def _read(validated: Any) -> Any:
+    """Read what was validated to its end, as pydantic checks the items of an iterable then."""
+    if isinstance(validated, dict):
+        return {name: _read(value) for name, value in validated.items()}
+    if isinstance(validated, str | bytes | int | float | None):
+        return validated
+    return [_read(value) for value in validated]
+
+
+def calls_of(message: ChatCompletionMessage) -> list[tuple[str, str, str]]:
+    """List the id, the name and the arguments of each call of a function."""
+    return [
+        (call.id, call.function.name, call.function.arguments)
+        for call in message.tool_calls or []
+        if call.type == "function"
+    ]

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: an upstream, a client; virtual time where time matters."""
+"""What the tests of this folder share: a client, and virtual time where time matters."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,9 +11,9 @@ from app.llm.openai import OpenAIProvider
 from tests.concurrency.virtual_time import VirtualTimeLoop
 from tests.upstream import FakeUpstream
 
-from .asking import KEY
+from . import KEY
 
-IN_VIRTUAL_TIME = {"test_deadlines", "test_echo", "test_router"}
+IN_VIRTUAL_TIME = {"test_stream", "test_echo", "test_router"}
 
 
 def pytest_asyncio_loop_factories(
@@ -22,13 +22,6 @@ def pytest_asyncio_loop_factories(
     """Choose the event loop of a test; one that talks to a socket needs the real clock."""
     virtual = item.path.stem in IN_VIRTUAL_TIME
     return {"loop": VirtualTimeLoop if virtual else asyncio.new_event_loop}
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
-    """Run a fake provider; set its `script`."""
-    async with FakeUpstream() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,52 +1,70 @@
-"""The Anthropic adapter over a real socket, against a server that speaks Anthropic's format."""
+"""Anthropic's wire format over a real socket; its official SDK judges what is sent to it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
+import openai
 import pytest
-from anthropic import AsyncAnthropic
-from anthropic.types import TextBlock, ToolUseBlock
 
 from app.llm.anthropic import AnthropicProvider
-from app.llm.base import ProviderRejectedError, Usage, usage_of
+from app.llm.base import (
+    BrokenStreamError,
+    JSONObject,
+    ProviderAuthenticationError,
+    ProviderError,
+    ProviderOverloadedError,
+    ProviderRateLimitedError,
+    ProviderRejectedError,
+    ProviderUnavailableError,
+    Usage,
+    usage_of,
+)
+from tests.service import serve
 from tests.upstream import Action, FakeUpstream, Script, ToolCall, sse
+from tests.upstream.anthropic import error_event
 
-from .asking import KEY, QUESTION, ask, text_of
-from .judges import accumulated, assert_anthropic_accepts, calls_of, parsed
+from . import (
+    KEY,
+    QUESTION,
+    accumulated,
+    ask,
+    ask_until_error,
+    assert_anthropic_accepts,
+    calls_of,
+    error_of,
+    text_of,
+)
 
 TOOL_CALLS = (ToolCall(id="toolu_1"), ToolCall(name="now", arguments=("",), id="toolu_2"))
-EVENTS_OF_THE_SCRIPT = 11
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
+PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 
 
 @pytest.fixture
 def provider(client: httpx.AsyncClient, upstream: FakeUpstream) -> AnthropicProvider:
     """Point the adapter at the fake upstream."""
-    return AnthropicProvider(client, base_url=upstream.origin, api_key=KEY)
+    return AnthropicProvider(client, base_url=f"{upstream.origin}/v1/", api_key=KEY)
 
 
 @pytest.mark.parametrize(
     "wire",
     [
         {},
-        *({"chunk_size": size} for size in (1, 2, 3, 7, 50)),
-        {"line_end": b"\r\n"},
+        {"chunk_size": 7},
         {"line_end": b"\r\n", "chunk_size": 1},
-        {"line_end": b"\r"},
-        {"pings": True, "chunk_size": 11},
-        {"gzip": True},
-        {"gzip": True, "chunk_size": 5},
-        {"before_event": {3: sse({"type": "ping"}, "ping")}},
+        {"pings": True, "gzip": True, "chunk_size": 11},
         {"before_event": {3: sse({"type": "of_the_future", "mood": "fine"}, "of_the_future")}},
+        {"before_event": {18: sse(b"[DONE]")}},
     ],
     ids=str,
 )
 async def test_an_answer_is_the_same_however_its_bytes_come(
-    provider: AnthropicProvider, upstream: FakeUpstream, wire: Mapping[str, Any]
+    provider: AnthropicProvider, upstream: FakeUpstream, wire: Any
 ) -> None:
-    """Split anywhere, with any line end, among pings and compressed, it says the same."""
+    """Text, numbered tool calls, reason and usage arrive; OpenAI's helper adds them up."""
     upstream.script = script = Script(tool_calls=TOOL_CALLS, **wire)
     chunks = await ask(provider)
     (choice,) = accumulated(chunks).choices
@@ -57,85 +75,24 @@ async def test_an_answer_is_the_same_however_its_bytes_come(
     ]
     assert choice.finish_reason == "tool_calls"
     assert chunks[-1].usage == Usage(script.prompt_tokens, script.completion_tokens)
+    assert [chunk.has_content for chunk in chunks[:2]] == [False, True]
 
 
-async def test_the_upstream_speaks_anthropics_format(upstream: FakeUpstream) -> None:
-    """The official SDK understands the server that stands in for Anthropic, both ways."""
-    upstream.script = script = Script(tool_calls=TOOL_CALLS)
-    question: Any = {**QUESTION, "max_tokens": 9}
-    async with AsyncAnthropic(base_url=upstream.origin, api_key=KEY, max_retries=0) as anthropic:
-        async with anthropic.messages.stream(**question) as stream:
-            streamed = await stream.get_final_message()
-        plain = await anthropic.messages.create(**question)
-        listed = [model.id async for model in anthropic.models.list()]
-    for message in (streamed, plain):
-        text, *calls = message.content
-        assert isinstance(text, TextBlock)
-        assert text.text == script.text
-        inputs = [call.input for call in calls if isinstance(call, ToolUseBlock)]
-        assert inputs == [{"city": "Zürich"}, {}]
-        assert message.stop_reason == "tool_use"
-        assert message.usage.input_tokens == script.prompt_tokens
-        assert message.usage.output_tokens == script.completion_tokens
-    assert listed == ["claude-fake", "claude-fake-mini"]
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_request_carries_key_and_version(
-    provider: AnthropicProvider, upstream: FakeUpstream, stream: bool
+@both_ways
+async def test_a_request_has_key_version_and_limit(
+    provider: AnthropicProvider, upstream: FakeUpstream, *, stream: bool
 ) -> None:
-    """Anthropic gets its own headers, its own body, and what it demands."""
+    """Anthropic gets its own headers and the limit that it requires."""
     await (ask(provider) if stream else provider.complete(QUESTION))
     (request,) = upstream.requests
     assert request.path == "/v1/messages"
     assert request.headers["x-api-key"] == KEY
     assert request.headers["anthropic-version"] == "2023-06-01"
     assert "authorization" not in request.headers
-    assert request.json == {
-        "model": QUESTION["model"],
-        "max_tokens": 16_384,
-        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}],
-        "stream": stream,
-    }
-
-
-async def test_the_default_limit_can_be_set(
-    client: httpx.AsyncClient, upstream: FakeUpstream
-) -> None:
-    """Whoever builds the adapter says how long an answer may be that sets no limit."""
-    await ask(AnthropicProvider(client, base_url=upstream.origin, default_max_tokens=7))
-    assert upstream.requests[0].json["max_tokens"] == 7
-
-
-@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
-async def test_the_base_url_may_end_in_v1(
-    client: httpx.AsyncClient, upstream: FakeUpstream, ending: str
-) -> None:
-    """Both habits of writing the address lead to the same place."""
-    provider = AnthropicProvider(client, base_url=upstream.origin + ending)
-    assert text_of(await ask(provider)) == Script().text
-    assert "x-api-key" not in upstream.requests[0].headers
-
-
-async def test_tools_and_images_go_there_and_back(
-    provider: AnthropicProvider, upstream: FakeUpstream
-) -> None:
-    """A conversation with a picture and a tool's result is one that Anthropic takes."""
-    upstream.script = Script(tool_calls=TOOL_CALLS[:1])
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-    messages: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "Here?"}, image]}]
-    request = QUESTION | {"messages": messages, "tools": [WEATHER]}
-    answer = accumulated(await ask(provider, request))
-    ((identity, _, _),) = calls_of(answer.choices[0].message)
-    messages.append(answer.choices[0].message.to_dict())
-    messages.append({"role": "tool", "tool_call_id": identity, "content": "sunny"})
-    await ask(provider, request)
-    sent = upstream.requests[-1].json
-    assert_anthropic_accepts(sent)
-    asked, called, answered = (turn["content"] for turn in sent["messages"])
-    assert asked[1]["source"]["data"] == "iVBORw0KGgo="
-    assert called[1]["input"] == {"city": "Zürich"}
-    assert answered[0]["tool_use_id"] == called[1]["id"] == "toolu_1"
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}]
+    assert request.json == QUESTION | {
+        "max_tokens": 16_384, "messages": messages, "stream": stream,
+    }  # fmt: skip
 
 
 async def test_a_plain_answer_is_a_completion(
@@ -144,133 +101,271 @@ async def test_a_plain_answer_is_a_completion(
     """Without a stream the answer comes in one piece, in OpenAI's format."""
     upstream.script = script = Script(tool_calls=TOOL_CALLS)
     answer = await provider.complete(QUESTION)
-    (choice,) = parsed(answer).choices
+    (choice,) = openai.types.chat.ChatCompletion.model_validate(answer, strict=True).choices
     assert choice.message.content == script.text
-    assert [identity for identity, _, _ in calls_of(choice.message)] == ["toolu_1", "toolu_2"]
+    assert [arguments for _, _, arguments in calls_of(choice.message)] == [
+        '{"city":"Zürich"}', "{}",
+    ]  # fmt: skip
     assert usage_of(answer) == Usage(script.prompt_tokens, script.completion_tokens)
 
 
-async def test_a_refusal_is_told(provider: AnthropicProvider, upstream: FakeUpstream) -> None:
-    """A refused answer says why and ends as filtered."""
-    upstream.script = Script(tokens=["Not", " this."], refusal=True)
-    chunks = await ask(provider)
-    assert text_of(chunks) == "Not this."
-    assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["content_filter"]
-
-
-async def test_models_are_listed_as_openai_does(
-    provider: AnthropicProvider, upstream: FakeUpstream
-) -> None:
-    """A model has OpenAI's fields, its date in seconds."""
+async def test_models_are_openais(provider: AnthropicProvider, upstream: FakeUpstream) -> None:
+    """A model has OpenAI's fields, its date in seconds; embeddings are refused without a call."""
     models = await provider.models()
-    created = 1_767_323_045
     assert models[0] == {
-        "id": "claude-fake", "object": "model", "created": created, "owned_by": "anthropic",
+        "id": "claude-fake", "object": "model", "created": 1_767_323_045, "owned_by": "anthropic",
     }  # fmt: skip
-    assert len(models) == 2
-
-
-async def test_all_models_are_asked_for() -> None:
-    """Anthropic gives 20 models unless asked for more."""
-    asked: list[httpx.URL] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url)
-        return httpx.Response(200, json={"data": []})
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        assert await AnthropicProvider(client).models() == []
-    assert [str(url) for url in asked] == ["https://api.anthropic.com/v1/models?limit=1000"]
-
-
-async def test_embeddings_are_refused(provider: AnthropicProvider, upstream: FakeUpstream) -> None:
-    """Anthropic has none, and is not asked."""
     with pytest.raises(ProviderRejectedError, match="no embeddings"):
         await provider.embed({"model": "claude", "input": "Hi"})
-    assert upstream.counts.received == 0
+    assert upstream.counts.received == 1
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_what_cannot_be_translated_is_never_sent(
-    provider: AnthropicProvider, upstream: FakeUpstream, stream: bool
-) -> None:
-    """A request that is refused here costs no call."""
-    request = QUESTION | {"n": 2}
-    with pytest.raises(ProviderRejectedError):
-        await (ask(provider, request) if stream else provider.complete(request))
-    assert upstream.counts.received == 0
+def event_stream(*events: JSONObject) -> bytes:
+    """Write an answer of these events."""
+    head = {"id": "msg_1", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}
+    start: JSONObject = {"type": "message_start", "message": head}
+    return b"".join(sse(event, event["type"]) for event in (start, *events))
 
 
-async def test_nothing_after_the_end_mark_matters(
-    provider: AnthropicProvider, upstream: FakeUpstream
-) -> None:
-    """Some servers add OpenAI's end mark to Anthropic's."""
-    upstream.script = Script(before_event={EVENTS_OF_THE_SCRIPT: sse(b"[DONE]")})
-    assert text_of(await ask(provider)) == Script().text
+def block(index: int, content: JSONObject, *deltas: JSONObject) -> list[JSONObject]:
+    """Write one content block in full."""
+    return [
+        {"type": "content_block_start", "index": index, "content_block": content},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
 
 
-async def test_leaving_a_stream_closes_the_request(
-    provider: AnthropicProvider, upstream: FakeUpstream
-) -> None:
-    """Who stops reading stops paying: the provider sees it at once."""
-    upstream.script = Script(before_event={4: Action.HOLD})
-    async with provider.stream(QUESTION) as batches:
-        await anext(batches)
-        await upstream.wait_live(1)
-    await upstream.wait_aborted(1)
-    assert await anext(batches, None) is None
+def call_block(index: int, identity: str, *pieces: str, kind: str = "tool_use") -> list[JSONObject]:
+    """Write a block that calls a tool."""
+    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return block(index, {"type": kind, "id": identity, "name": "f", "input": {}}, *deltas)
+
+
+def end(reason: str | None = "end_turn", **usage: Any) -> list[JSONObject]:
+    """End a message."""
+    return [{"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}]
+
+
+STOP: JSONObject = {"type": "message_stop"}
+THINKING = block(
+    0,
+    {"type": "thinking", "thinking": ""},
+    {"type": "thinking_delta", "thinking": "Hm."},
+    {"type": "signature_delta", "signature": "c2ln"},
+)
 
 
 @pytest.mark.parametrize(
-    ("stream", "held"),
+    ("events", "deltas", "reason", "usage"),
     [
-        (False, {"before_headers": Action.HOLD}),
-        (True, {"before_headers": Action.HOLD}),
-        (True, {"before_event": {4: Action.HOLD}}),
+        (block(0, {"type": "text", "text": "Hi"}) + end(), [{"content": "Hi"}], "stop", (3, 1)),
+        (THINKING + end(), [{"reasoning_content": "Hm."}], "stop", (3, 1)),
+        (block(0, {"type": "redacted_thinking", "data": "eHl6"}) + end(), [], "stop", (3, 1)),
+        (block(0, {"type": "song"}, {"type": "note_delta", "note": "c"}), [], None, None),
+        (call_block(0, "s", '{"q":1}', kind="server_tool_use") + end(), [], "stop", (3, 1)),
+        (end("max_tokens", output_tokens=9), [], "length", (3, 9)),
+        (end("model_context_window_exceeded"), [], "length", (3, 1)),
+        (end("stop_sequence"), [], "stop", (3, 1)),
+        (end("refusal"), [], "content_filter", (3, 1)),
+        (end("a_reason_of_the_future"), [], "stop", (3, 1)),
+        (end(None, output_tokens=4) + end(input_tokens=None, output_tokens=7), [], "stop", (3, 7)),
+        (
+            end(cache_read_input_tokens=300, cache_creation_input_tokens=20), [], "stop", (323, 1),
+        ),
+        *((end(output_tokens=odd), [], "stop", None) for odd in ("x", -1, 1.5, [3], 10**400)),
+    ],
+)  # fmt: skip
+async def test_events_become_chunks(
+    provider: AnthropicProvider,
+    upstream: FakeUpstream,
+    events: Iterable[JSONObject],
+    deltas: list[JSONObject],
+    reason: str | None,
+    usage: tuple[int, int] | None,
+) -> None:
+    """Blocks and deltas have their places in OpenAI's format; what is unknown is skipped."""
+    upstream.script = Script(body=event_stream(*events, STOP))
+    chunks = await ask(provider)
+    choices = [choice for chunk in chunks for choice in chunk.body["choices"]]
+    said = [choice["delta"] for choice in choices if choice["delta"]]
+    assert said == [{"role": "assistant", "content": ""}, *deltas]
+    assert next((c.finish_reason for c in chunks if c.finish_reason), None) == reason
+    counts = [chunk.usage for chunk in chunks if chunk.usage]
+    assert (counts[-1] if counts else None) == (Usage(*usage) if usage else None)
+
+
+async def test_tool_calls_are_numbered_among_themselves(
+    provider: AnthropicProvider, upstream: FakeUpstream
+) -> None:
+    """Blocks count everything, OpenAI's indexes only the calls that the client has to answer."""
+    calls = call_block(1, "a", "", '{"x":', "1}") + call_block(2, "s", kind="server_tool_use")
+    text = block(0, {"type": "text", "text": "Wait"})
+    events = [*text, *calls, *call_block(3, "b"), *end("tool_use"), STOP]
+    upstream.script = Script(body=event_stream(*events))
+    (choice,) = accumulated(await ask(provider)).choices
+    assert calls_of(choice.message) == [("a", "f", '{"x":1}'), ("b", "f", "{}")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], {"content": ""}),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], {"content": "ab"}),
+        ([{"type": "thinking", "thinking": "Hm."}], {"content": "", "reasoning_content": "Hm."}),
+        (
+            [{"type": "tool_use", "id": "a", "name": "f", "input": {}}],
+            {
+                "content": None,
+                "tool_calls": [
+                    {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+                ],
+            },
+        ),
+        ([{"type": "server_tool_use", "id": "s"}, {"type": "song"}], {"content": ""}),
     ],
 )
-async def test_cancelling_closes_the_request(
-    provider: AnthropicProvider, upstream: FakeUpstream, stream: bool, held: Mapping[str, Any]
+async def test_blocks_become_a_message(
+    provider: AnthropicProvider,
+    upstream: FakeUpstream,
+    content: list[JSONObject],
+    message: JSONObject,
 ) -> None:
-    """A cancelled wait, before the answer or within it, reaches the provider."""
-    upstream.script = Script(**held)
-    task = asyncio.create_task(ask(provider) if stream else provider.complete(QUESTION))
+    """A plain answer has its text, calls and thinking; usage is null where it is unknown."""
+    body = {"id": "m", "model": "c", "stop_reason": "end_turn", "usage": 5, "content": content}
+    upstream.script = Script(body=httpx.Request("POST", "http://x", json=body).content)
+    answer = await provider.complete(QUESTION)
+    head = {"role": "assistant", "refusal": None}
+    assert answer["choices"][0]["message"] == head | message
+    assert answer["usage"] is None
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        (error_event("overloaded_error", "Sorry"), ProviderOverloadedError),
+        (error_event("rate_limit_error", "Sorry"), ProviderRateLimitedError),
+        (error_event("request_too_large", "Sorry"), ProviderRejectedError),
+        (error_event("permission_error", "Sorry"), ProviderAuthenticationError),
+        (error_event("api_error", "Sorry"), ProviderUnavailableError),
+        (error_event("overloaded_error", "").partition(b"\n")[2], ProviderOverloadedError),
+        (sse({"type": "error"}, "error"), ProviderUnavailableError),
+        (sse({"error": {"type": ["a", "list"]}}, "error"), ProviderUnavailableError),
+        (Action.CUT, BrokenStreamError),
+        (Action.END, BrokenStreamError),
+        *(
+            (sse(garbage), BrokenStreamError)
+            for garbage in (
+                b"not json", b"[]", b"{}",
+                b'{"type":"content_block_delta","index":0}',
+                b'{"type":"message_delta","delta":null}',
+            )
+        ),
+    ],
+)  # fmt: skip
+async def test_a_failure_in_mid_stream_is_typed(
+    provider: AnthropicProvider, upstream: FakeUpstream, event: Any, kind: type[ProviderError]
+) -> None:
+    """Status 200 hides no failure: the text before it is passed on, then it is raised."""
+    upstream.script = Script(before_event={4: event})
+    chunks, error = await ask_until_error(provider)
+    assert type(error) is kind
+    assert text_of(chunks) == Script().texts[0]
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, None, ProviderRejectedError),
+        (401, None, ProviderAuthenticationError),
+        (429, None, ProviderRateLimitedError),
+        (500, None, ProviderUnavailableError),
+        (529, None, ProviderOverloadedError),
+        *(
+            (400, error_event("invalid_request_error", words).partition(b"data: ")[2], kind)
+            for words, kind in (
+                ("Your credit balance is too low to access the API.", ProviderRateLimitedError),
+                ("You have reached your specified API usage limits.", ProviderRateLimitedError),
+                ("prompt is too long", ProviderRejectedError),
+            )
+        ),
+        *(
+            (200, body, BrokenStreamError)
+            for body in (b"{}", b"[]", b"oops", b'{"content":["text"]}', b'{"content":[{}]}')
+        ),
+    ],
+)
+async def test_a_refusal_is_typed(
+    provider: AnthropicProvider,
+    upstream: FakeUpstream,
+    status: int,
+    body: bytes | None,
+    kind: type[ProviderError],
+    *,
+    stream: bool,
+) -> None:
+    """Each failure has its type; an empty account is no bad request, since another may answer."""
+    upstream.script = Script(status=status, body=body)
+    error = await error_of(provider, stream=stream)
+    assert type(error) is kind
+    assert KEY not in str(error)
+
+
+async def test_leaving_and_cancelling_close_the_request(
+    provider: AnthropicProvider, upstream: FakeUpstream
+) -> None:
+    """The provider sees at once that nobody reads any more; whole answers keep the connection."""
+    for _ in range(2):
+        await ask(provider)
+    assert upstream.counts.connections == 1
+    upstream.script = Script(before_event={4: Action.HOLD})
+    async with provider.stream(QUESTION) as batches:
+        await anext(batches)
+    await upstream.wait_aborted(1)
+    task = asyncio.create_task(ask(provider))
     await upstream.wait_live(1)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await upstream.wait_aborted(1)
-
-
-async def test_a_connection_is_used_again(
-    provider: AnthropicProvider, upstream: FakeUpstream
-) -> None:
-    """Whole answers leave their connection to the next."""
-    for _ in range(3):
-        await ask(provider)
-    await provider.complete(QUESTION)
-    assert upstream.counts.connections == 1
-
-
-async def test_a_late_end_of_the_body_does_not_cost_the_connection(
-    provider: AnthropicProvider, upstream: FakeUpstream
-) -> None:
-    """The end of the body may come after the end mark: a moment is waited for it."""
-    upstream.script = Script(before_event={EVENTS_OF_THE_SCRIPT: Action.HOLD})
-    async with provider.stream(QUESTION) as batches:
-        async for batch in batches:
-            if batch[-1].usage:
-                asyncio.get_running_loop().call_soon(upstream.release)
-    await provider.models()
-    assert upstream.counts.connections == 1
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await upstream.wait_aborted(2)
 
 
 async def test_a_ping_is_a_sign_of_life(
     provider: AnthropicProvider, upstream: FakeUpstream
 ) -> None:
-    """Silent thinking is not silence: a ping arrives as a batch without chunks."""
+    """A ping arrives as a batch without chunks, so that thinking is not silence."""
     upstream.script = Script(before_event={1: Action.HOLD, 2: Action.HOLD})
     async with provider.stream(QUESTION) as batches:
         assert len(await anext(batches)) == 1
         upstream.release()
         assert await anext(batches) == []
+
+
+async def test_openais_sdk_speaks_with_anthropic(upstream: FakeUpstream) -> None:
+    """Tools, images, extra fields and errors of OpenAI's SDK reach Anthropic and come back."""
+    upstream.script = Script(tool_calls=TOOL_CALLS[:1])
+    messages: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "Here?"}, PNG]}]
+    asked: Any = {"model": "claude-fake", "tools": [WEATHER], "messages": messages}
+    async with serve(
+        llm_provider="anthropic",
+        llm_model="claude-fake",
+        anthropic_base_url=upstream.origin,
+        anthropic_api_key=KEY,
+    ) as service:
+        create = service.openai.chat.completions.create
+        async with service.openai.chat.completions.stream(**asked) as stream:
+            answer = (await stream.get_final_completion()).choices[0].message
+        messages.append(answer.to_dict())
+        messages.append({"role": "tool", "tool_call_id": "toolu_1", "content": "sunny"})
+        await create(**asked, extra_body={"thinking": {"type": "adaptive"}})
+        upstream.script = Script(status=529)
+        with pytest.raises(openai.InternalServerError):
+            await create(**asked)
+    sent = upstream.requests[1].json
+    assert_anthropic_accepts(sent)
+    assert sent["thinking"] == {"type": "adaptive"}
+    question, called, answered = (turn["content"] for turn in sent["messages"])
+    assert question[1]["source"]["data"] == "iVBORw0KGgo="
+    assert called[1]["input"] == {"city": "Zürich"}
+    assert answered[0]["tool_use_id"] == called[1]["id"] == "toolu_1"

@@ -1,10 +1,14 @@
-"""Failures between the service and a provider become the protocol's errors."""
+"""What holds for the transport of every adapter, over a real socket with OpenAI's format."""
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from app.errors import LONGEST_WAIT
 from app.http.client import build_http_client
 from app.llm.base import (
     BrokenStreamError,
@@ -17,51 +21,42 @@ from app.llm.base import (
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
-from app.llm.sse import ServerSentEvent
-from app.llm.transport import ProviderEndpoint, error_details
+from app.llm.openai import OpenAIProvider
+from app.llm.router import Retry, Router
+from app.llm.stream import DeadlineProvider, Deadlines
+from app.llm.transport import retry_after
+from tests.service import QUESTION as CHAT
+from tests.service import at_upstream, serve
 from tests.upstream import Action, FakeUpstream, Script
 
-from .asking import KEY, QUESTION
+from . import (
+    KEY,
+    QUESTION,
+    ScriptedProvider,
+    ask,
+    ask_until_error,
+    error_of,
+    says,
+    text_of,
+)
 
-PATH = "/chat/completions"
-BOTH_WAYS = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
-
-
-@pytest.fixture
-def endpoint(client: httpx.AsyncClient, upstream: FakeUpstream) -> ProviderEndpoint:
-    """Point an endpoint at the fake upstream."""
-    return endpoint_at(client, upstream.base_url)
-
-
-def endpoint_at(client: httpx.AsyncClient, base_url: str) -> ProviderEndpoint:
-    """Make an endpoint."""
-    headers = {"authorization": f"Bearer {KEY}"}
-    return ProviderEndpoint(client, name="fake", base_url=base_url, headers=headers)
-
-
-async def call(
-    endpoint: ProviderEndpoint, *, streamed: bool, request: JSONObject = QUESTION
-) -> list[ServerSentEvent]:
-    """Make a call to its end."""
-    if not streamed:
-        await endpoint.json("POST", PATH, request)
-        return []
-    async with endpoint.events(PATH, request | {"stream": True}) as events:
-        batches = [batch async for batch in events]
-    assert all(batches), "an empty batch says nothing"
-    return [event for batch in batches for event in batch]
+TEXT = Script().text
+EVENTS = 9  # of the default script: role, five tokens, finish, usage, end mark
+NOW = 1_445_412_470.0  # Wed, 21 Oct 2015 07:27:50 GMT
+PHASES = {
+    "before the headers": Script(before_headers=Action.HOLD),
+    "before the first event": Script(before_event={0: Action.HOLD}),
+    "before the first token": Script(before_event={1: Action.HOLD}),
+    "in mid-stream": Script(before_event={3: Action.HOLD}),
+    "in an event": Script(at_byte={600: Action.HOLD}),
+    "before the end mark": Script(before_event={-1: Action.HOLD}),
+    "in an error body": Script(status=500, at_byte={10: Action.HOLD}),
+}
+in_every_phase = pytest.mark.parametrize("script", PHASES.values(), ids=PHASES.keys())
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 
 
-async def failure(
-    endpoint: ProviderEndpoint, *, streamed: bool, request: JSONObject = QUESTION
-) -> ProviderError:
-    """Make a call that fails, and return how."""
-    with pytest.raises(ProviderError) as raised:
-        await call(endpoint, streamed=streamed, request=request)
-    return raised.value
-
-
-@BOTH_WAYS
+@both_ways
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -76,226 +71,323 @@ async def failure(
         (422, ProviderRejectedError),
         (429, ProviderRateLimitedError),
         (500, ProviderUnavailableError),
-        (502, ProviderUnavailableError),
         (503, ProviderOverloadedError),
         (529, ProviderOverloadedError),
     ],
 )
 async def test_a_status_has_its_error(
-    endpoint: ProviderEndpoint,
+    client: httpx.AsyncClient,
     upstream: FakeUpstream,
     status: int,
     kind: type[ProviderError],
     *,
-    streamed: bool,
+    stream: bool,
 ) -> None:
-    """Each status is the error that callers act on; its message has the provider and the status."""
-    upstream.script = Script(status=status)
-    error = await failure(endpoint, streamed=streamed)
+    """Each status is a typed error with status and wait; `on_headers` sees its headers too."""
+    seen: list[str] = []
+    provider = OpenAIProvider(
+        client,
+        base_url=upstream.base_url,
+        api_key=KEY,
+        on_headers=lambda headers: seen.append(headers["retry-after"]),
+    )
+    upstream.script = Script(status=status, headers={"Retry-After": "7"})
+    error = await error_of(provider, stream=stream)
     assert type(error) is kind
-    assert str(error).startswith(f"fake answered {status}")
-    assert error.retry_after is None
-
-
-@BOTH_WAYS
-async def test_a_rejection_repeats_what_the_provider_said(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream, *, streamed: bool
-) -> None:
-    """Message, code and param reach the caller: they say what is wrong with the request."""
-    upstream.script = Script(status=400)
-    error = await failure(endpoint, streamed=streamed)
-    assert "maximum context length is 128000 tokens" in str(error)
-    assert (error.code, error.param) == ("context_length_exceeded", "messages")
-
-
-@BOTH_WAYS
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After": "7"}, 7.0),
-        ({"Retry-After-Ms": "120", "Retry-After": "1"}, 0.12),
-        ({"X-RateLimit-Remaining-Requests": "0", "X-RateLimit-Reset-Requests": "6m0s"}, 360.0),
-    ],
-)
-async def test_an_error_says_how_long_to_wait(
-    endpoint: ProviderEndpoint,
-    upstream: FakeUpstream,
-    headers: dict[str, str],
-    seconds: float,
-    *,
-    streamed: bool,
-) -> None:
-    """The provider's advice is in `retry_after`, in seconds."""
-    upstream.script = Script(status=429, headers=headers)
-    assert (await failure(endpoint, streamed=streamed)).retry_after == seconds
-
-
-@BOTH_WAYS
-async def test_the_key_never_shows(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream, *, streamed: bool
-) -> None:
-    """A refused key is reported without the provider's words, which quote it."""
-    upstream.script = Script(status=401)
-    error = await failure(endpoint, streamed=streamed)
-    assert KEY in upstream.requests[0].headers["authorization"]
-    assert str(error) == "fake answered 401: it refused the service's credentials"
-    assert (error.code, error.param) == (None, None)
+    assert str(error).startswith(f"openai answered {status}: ")
+    assert KEY not in str(error), "a refused key is reported without the provider's words"
+    refused = kind is ProviderAuthenticationError
+    assert (error.status, error.retry_after) == ((None, None) if refused else (status, 7.0))
+    assert seen == ["7"]
 
 
 @pytest.mark.parametrize(
-    ("content", "details"),
+    ("content", "detail", "code"),
     [
-        (b'{"error":{"message":"m","code":"c"}}', {"message": "m", "code": "c"}),
-        (b'{"type":"error","error":{"type":"t","message":"m"}}', {"type": "t", "message": "m"}),
-        (b'{"object":"error","message":"m"}', {"object": "error", "message": "m"}),
-        (b'{"error":"m"}', {"message": "m"}),
-        (b'["m"]', {"message": "['m']"}),
-        (b'"m"', {"message": "m"}),
-        (b"<html>\xff\n", {"message": "<html>\ufffd"}),
-        (b"", {"message": ""}),
-        (b"x" * 10_000, {"message": "x" * 200}),
+        (b'{"error":{"message":"m","code":"c"}}', "m", "c"),
+        (b'{"type":"error","error":{"type":"t","message":"m"}}', "m", None),
+        (b'{"object":"error","message":"m","code":404}', "m", "404"),
+        (b'{"error":"m"}', "m", None),
+        (b'["m"]', "['m']", None),
+        (b"<html>\xff\n", "<html>\ufffd", None),
+        (b"x" * 10_000, "x" * 200, None),
     ],
 )
-def test_finds_the_error_in_any_body(content: bytes, details: dict[str, Any]) -> None:
-    """Nested, flat, a bare string or no JSON at all: the message is found, and not endless."""
-    assert error_details(content) == details
+async def test_an_error_body_of_any_shape_is_read(
+    openai: OpenAIProvider, upstream: FakeUpstream, content: bytes, detail: str, code: str | None
+) -> None:
+    """Nested, flat, a bare string or no JSON at all: the text is found, and is not endless."""
+    upstream.script = Script(status=404, body=content)
+    error = await error_of(openai, stream=True)
+    assert str(error) == f"openai answered 404: {detail}"
+    assert error.code == code
 
 
 async def test_an_endless_error_body_is_not_read_to_its_end(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream
+    openai: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
     """A stream's error body is read up to a bound; the rest is not waited for."""
     upstream.script = Script(status=500, body=b"x" * 200_000, at_byte={150_000: Action.HOLD})
-    error = await failure(endpoint, streamed=True)
-    assert str(error) == "fake answered 500: " + "x" * 200
+    assert str(await error_of(openai, stream=True)).endswith("500: " + "x" * 200)
     await upstream.wait_aborted(1)
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("action", [Action.CUT, Action.RESET])
-async def test_a_connection_that_ends_before_the_answer_is_unavailable(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream, action: Action, *, streamed: bool
+@both_ways
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (Script(before_headers=Action.CUT), ProviderUnavailableError),
+        (Script(before_headers=Action.RESET), ProviderUnavailableError),
+        (Script(at_byte={20: Action.CUT}), BrokenStreamError),
+        (Script(at_byte={20: Action.RESET}), BrokenStreamError),
+        (Script(before_headers=b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), BrokenStreamError),
+        (Script(headers={"x-long": "x" * 100_000}), BrokenStreamError),
+        (Script(headers={"content-encoding": "gzip"}), BrokenStreamError),
+        (Script(gzip=True, at_byte={50: Action.CUT}), BrokenStreamError),
+    ],
+    ids=["cut", "reset", "cut within", "reset within", "SSH", "header", "no gzip", "gzip cut"],
+)
+async def test_a_connection_that_breaks_is_a_typed_error(
+    openai: OpenAIProvider,
+    upstream: FakeUpstream,
+    script: Script,
+    kind: type[ProviderError],
+    *,
+    stream: bool,
 ) -> None:
-    """A provider that hangs up without a status was not reached."""
-    upstream.script = Script(before_headers=action)
-    assert type(await failure(endpoint, streamed=streamed)) is ProviderUnavailableError
+    """Without a status the provider was not reached; an answer that breaks off is broken."""
+    upstream.script = script
+    error = await error_of(openai, stream=stream)
+    assert type(error) is kind
+    assert KEY not in repr(error) + repr(error.__cause__)
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("action", [Action.CUT, Action.RESET])
-async def test_a_connection_that_ends_within_the_answer_is_a_broken_stream(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream, action: Action, *, streamed: bool
-) -> None:
-    """An answer that is cut is an error, however much of it came, and no hang."""
-    upstream.script = Script(at_byte={20: action})
-    assert type(await failure(endpoint, streamed=streamed)) is BrokenStreamError
-
-
-@BOTH_WAYS
+@both_ways
 async def test_a_refused_connection_is_unavailable(
-    client: httpx.AsyncClient, *, streamed: bool
+    client: httpx.AsyncClient, *, stream: bool
 ) -> None:
-    """Nobody listens: not reached, and not a timeout; the address stays out of the message."""
+    """A refused connection is not a timeout; the address stays out of the message."""
     async with FakeUpstream() as gone:
-        endpoint = endpoint_at(client, gone.base_url)
-    error = await failure(endpoint, streamed=streamed)
+        provider = OpenAIProvider(client, base_url=gone.base_url)
+    error = await error_of(provider, stream=stream)
     assert type(error) is ProviderUnavailableError
-    assert str(error) == "fake cannot be reached"
+    assert str(error) == "openai cannot be reached"
 
 
-@BOTH_WAYS
-async def test_no_connection_in_time_is_a_timeout(
-    upstream: FakeUpstream, *, streamed: bool
-) -> None:
-    """Where the pool has no connection to give within the deadline, the stage is `connect`."""
+async def test_no_connection_in_time_is_a_timeout(upstream: FakeUpstream) -> None:
+    """Where the pool has no free connection within the deadline, the stage is `connect`."""
     upstream.script = Script(before_event={1: Action.HOLD})
     async with build_http_client(max_connections=1, connect_timeout=1.5) as client:
-        endpoint = endpoint_at(client, upstream.base_url)
-        async with endpoint.events(PATH, QUESTION | {"stream": True}):
-            error = await failure(endpoint, streamed=streamed)
+        provider = OpenAIProvider(client, base_url=upstream.base_url)
+        async with provider.stream(QUESTION):
+            error = await error_of(provider, stream=True)
     assert isinstance(error, ProviderTimeoutError)
     assert error.stage == "connect"
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize(
-    "script",
-    [
-        Script(before_headers=b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
-        Script(headers={"x-long": "x" * 100_000}),
-        Script(headers={"content-encoding": "gzip"}),
-        Script(gzip=True, at_byte={50: Action.CUT}),
-    ],
-    ids=["not HTTP", "endless header", "not gzip", "gzip cut short"],
-)
-async def test_what_makes_no_sense_is_a_broken_stream(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream, script: Script, *, streamed: bool
-) -> None:
-    """Bytes that are not what they claim to be are the protocol's error, without the key in it."""
-    upstream.script = script
-    error = await failure(endpoint, streamed=streamed)
-    assert type(error) is BrokenStreamError
-    assert KEY not in repr(error) + repr(error.__cause__)
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"a":', b"[]", b"1", b"null", b"\xff"])
-async def test_a_plain_answer_is_a_json_object(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream, body: bytes
-) -> None:
-    """Status 200 with anything but a JSON object is a broken answer."""
-    upstream.script = Script(body=body)
-    assert type(await failure(endpoint, streamed=False)) is BrokenStreamError
-
-
-@BOTH_WAYS
-async def test_headers_are_told_whatever_the_status(
-    client: httpx.AsyncClient, upstream: FakeUpstream, *, streamed: bool
-) -> None:
-    """`on_headers` sees each response's headers, refusals' too: they tell how the limits stand."""
-    seen: list[str] = []
-    endpoint = ProviderEndpoint(
-        client,
-        name="fake",
-        base_url=upstream.base_url,
-        headers={},
-        on_headers=lambda headers: seen.append(headers["x-ratelimit-remaining-tokens"]),
-    )
-    left = {"X-RateLimit-Remaining-Tokens": "9"}
-    upstream.queue.extend([Script(headers=left), Script(status=429, headers=left)])
-    await call(endpoint, streamed=streamed)
-    await failure(endpoint, streamed=streamed)
-    assert seen == ["9", "9"]
-
-
-async def test_events_come_in_whole_batches(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream
-) -> None:
-    """However an answer is cut up on its way, each batch holds the whole events it completes."""
-    upstream.script = Script(chunk_size=1, pings=True)
-    assert [event.data for event in await call(endpoint, streamed=True)][-1] == b"[DONE]"
-
-
 async def test_an_event_without_end_is_a_broken_stream(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream
+    openai: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
     """A line that never ends is given up, not collected."""
     upstream.script = Script(body=b"data: " + b"x" * 5_000_000)
-    assert "over the limit" in str(await failure(endpoint, streamed=True))
+    assert "over the limit" in str(await error_of(openai, stream=True))
     await upstream.wait_live(0)
 
 
-@BOTH_WAYS
+@both_ways
 async def test_a_request_that_is_not_unicode_is_rejected(
-    endpoint: ProviderEndpoint, upstream: FakeUpstream, *, streamed: bool
+    openai: OpenAIProvider, upstream: FakeUpstream, *, stream: bool
 ) -> None:
     """Half a surrogate pair, which a client's JSON may hold, is the client's mistake."""
-    error = await failure(endpoint, streamed=streamed, request=QUESTION | {"user": "\ud800"})
+    error = await error_of(openai, QUESTION | {"user": "\ud800"}, stream=stream)
     assert type(error) is ProviderRejectedError
     assert upstream.counts.received == 0
 
 
-async def test_the_consumers_errors_are_its_own(endpoint: ProviderEndpoint) -> None:
-    """What is raised while an answer is being read, but not by reading, passes unchanged."""
+async def test_the_consumers_errors_are_its_own(openai: OpenAIProvider) -> None:
+    """An exception of the code that reads an answer passes unchanged."""
     with pytest.raises(httpx.ReadError, match="of the consumer"):
-        async with endpoint.events(PATH, QUESTION | {"stream": True}):
+        async with openai.stream(QUESTION):
             raise httpx.ReadError("of the consumer")
+
+
+async def test_a_connection_is_used_again(openai: OpenAIProvider, upstream: FakeUpstream) -> None:
+    """Streams, plain answers and errors one after the other take a single connection."""
+    body_ends_after_end_mark = Script(before_event={EVENTS: 0.01})
+    upstream.queue.extend([Script(), body_ends_after_end_mark, Script(status=429)])
+    for _ in range(3):
+        await ask_until_error(openai)
+    await openai.complete(QUESTION)
+    await ask(openai)
+    assert upstream.counts.completed == 5
+    assert upstream.counts.connections == 1
+
+
+async def test_leaving_early_closes_the_providers_request(
+    openai: OpenAIProvider, upstream: FakeUpstream
+) -> None:
+    """A caller that breaks off ends the request at the provider; the next call works."""
+    upstream.script = Script(before_event={3: Action.HOLD})
+    async with openai.stream(QUESTION) as answer:
+        await anext(answer)
+    await upstream.wait_aborted(1)
+    assert [_ async for _ in answer] == []
+    upstream.script = Script()
+    assert text_of(await ask(openai)) == TEXT
+
+
+async def cancelled(call: Awaitable[object], upstream: FakeUpstream) -> None:
+    """Cancel a call that the upstream is answering, and see its request end."""
+    task = asyncio.ensure_future(call)
+    await upstream.wait_held(1)
+    for _ in range(20):  # iterations of the loop in which the client reads what was sent
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await upstream.wait_aborted(1)
+    await upstream.wait_until(lambda counts: counts.open_connections == 0)
+
+
+@in_every_phase
+async def test_cancelling_a_stream_closes_the_providers_request(
+    openai: OpenAIProvider, upstream: FakeUpstream, script: Script
+) -> None:
+    """In whichever phase the caller is cancelled, the provider's request ends with it."""
+    upstream.script = script
+    await cancelled(ask(openai), upstream)
+
+
+@pytest.mark.parametrize("call", [OpenAIProvider.complete, OpenAIProvider.embed])
+@pytest.mark.parametrize("script", [PHASES["before the headers"], Script(at_byte={9: Action.HOLD})])
+async def test_cancelling_a_plain_call_closes_the_providers_request(
+    openai: OpenAIProvider,
+    upstream: FakeUpstream,
+    script: Script,
+    call: Callable[[OpenAIProvider, JSONObject], Awaitable[object]],
+) -> None:
+    """A plain request is not left behind either."""
+    upstream.script = script
+    await cancelled(call(openai, {**QUESTION, "input": "x"}), upstream)
+
+
+@in_every_phase
+async def test_a_silent_provider_is_left_at_the_deadline(
+    openai: OpenAIProvider, upstream: FakeUpstream, script: Script
+) -> None:
+    """Silence in any phase ends as a timeout, and the provider's request is closed."""
+    upstream.script = script
+    impatient = DeadlineProvider(openai, Deadlines(first_token=0.05, idle=0.05, total=5))
+    chunks, error = await ask_until_error(impatient)
+    assert isinstance(error, ProviderTimeoutError)
+    assert error.stage == ("idle" if any(chunk.has_content for chunk in chunks) else "first_token")
+    # Not: one is aborted. On a stalled machine the deadline comes before the request does.
+    await upstream.wait_until(lambda counts: counts.live == counts.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "calls"),
+    [
+        ({"retry-after": "40"}, 1),
+        ({"retry-after-ms": "40000"}, 1),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "40s"}, 2),
+        (
+            {
+                "anthropic-ratelimit-tokens-remaining": "0",
+                "anthropic-ratelimit-tokens-reset": "2099-01-01T00:00:00Z",
+            },
+            2,
+        ),
+        ({}, 2),
+    ],
+    ids=str,
+)
+async def test_only_a_retry_after_is_shared(
+    openai: OpenAIProvider, upstream: FakeUpstream, headers: dict[str, str], calls: int
+) -> None:
+    """A wait that is derived from rate limits, or a default, makes no other request skip."""
+    upstream.script = Script(status=429, headers=headers)
+    other = ScriptedProvider([says("other")], [says("other")], name="other")
+    provider = Router([openai, other], models={"other": "m"}, retry=Retry(attempts=1))
+    for _ in range(2):
+        assert text_of(await ask(provider)) == "other"
+    assert upstream.counts.received == calls
+
+
+async def test_the_services_ceiling_pauses_by_retry_after(upstream: FakeUpstream) -> None:
+    """In the service a single provider's Retry-After holds back the next call."""
+    upstream.script = Script(status=429, headers={"retry-after": "40"})
+    async with serve(**at_upstream(upstream, llm_adaptive=True)) as service:
+        assert (await service.client.post("/chat", json=CHAT)).status_code == 429
+        shed = await service.client.post("/chat", json=CHAT)
+    assert shed.status_code == 503
+    assert 35 <= int(shed.headers["retry-after"]) <= 40
+    assert upstream.counts.received == 1
+
+
+async def test_the_services_ceiling_stays_if_it_is_not_adaptive(upstream: FakeUpstream) -> None:
+    """With LLM_ADAPTIVE off the ceiling is what it was set to."""
+    upstream.script = Script(status=529, headers={"retry-after-ms": "0"})
+    async with serve(**at_upstream(upstream, llm_max_concurrency=10)) as service:
+        assert (await service.client.post("/chat", json=CHAT)).status_code == 503
+        assert service.services.limiter.limit == 10
+
+
+USED_UP = {"x-ratelimit-remaining-tokens": "0"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, (None, False)),
+        ({"retry-after": "20"}, (20.0, True)),
+        ({"retry-after": "0"}, (0.0, True)),
+        ({"retry-after": "1.5"}, (1.5, True)),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, (10.0, True)),
+        ({"retry-after": "Wed, 21 Oct 2015 07:00:00 GMT"}, (0.0, True)),
+        ({"retry-after": "-3"}, (0.0, True)),
+        ({"retry-after-ms": "250", "retry-after": "1"}, (0.25, True)),
+        ({"retry-after-ms": "soon", "retry-after": "1"}, (1.0, True)),
+        ({"retry-after": "1e300"}, (LONGEST_WAIT, True)),
+        ({"retry-after": "Wed, 25 Nov 2099 00:00:00 GMT"}, (LONGEST_WAIT, True)),
+        ({"retry-after-ms": "86400001"}, (LONGEST_WAIT, True)),
+        *(
+            ({name: value}, (None, False))
+            for name in ("retry-after", "retry-after-ms")
+            for value in (
+                "", "soon", "inf", "-inf", "nan", "1e999", "²", "99 Oct",
+                "Wed, 21 Oct 20150000000000 07:28:00 GMT",
+            )
+        ),
+        (USED_UP | {"x-ratelimit-reset-tokens": "120ms"}, (0.12, False)),
+        (USED_UP | {"x-ratelimit-reset-tokens": "1h2m3s"}, (3723.0, False)),
+        (USED_UP | {"x-ratelimit-reset-tokens": "30"}, (30.0, False)),
+        (USED_UP | {"x-ratelimit-reset-tokens": "2d"}, (LONGEST_WAIT, False)),
+        (USED_UP | {"x-ratelimit-reset-tokens": "5s", "retry-after": "1"}, (1.0, True)),
+        (
+            {
+                **USED_UP,
+                "x-ratelimit-reset-tokens": "5s",
+                "x-ratelimit-remaining-requests": "1",
+                "x-ratelimit-reset-requests": "9s",
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2015-10-21T07:27:56Z",
+            },
+            (6.0, False),
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_wait_is_read_from_headers(
+    headers: dict[str, str], wait: tuple[float | None, bool]
+) -> None:
+    """`retry-after-ms`, `Retry-After`, or the last reset of the used-up limits; a day at most."""
+    assert retry_after(headers, now=NOW) == wait
+
+
+@settings(max_examples=25)
+@given(st.text(max_size=30) | st.from_regex(r"[\dTZ:+\-\.msh ,GMTOct]{1,30}", fullmatch=True))
+def test_no_header_breaks_the_reader(value: str) -> None:
+    """Whatever a provider sends, the wait is None or from 0 seconds to a day."""
+    seconds, _ = retry_after({"retry-after": value}, now=NOW)
+    assert seconds is None or 0 <= seconds <= LONGEST_WAIT
