@@ -181,16 +181,20 @@ class HTTPProvider:
         return next((NAMED_ERRORS[name] for name in names if name in NAMED_ERRORS), None)
 
     def _status_error(self, response: httpx.Response, content: bytes) -> ProviderError:
-        status = response.status_code
         try:
             details = error_details(from_json(content))
         except ValueError:
             details = error_details(content[:MAX_ERROR_TEXT].decode("utf-8", "replace").strip())
+        status = response.status_code
         kind = STATUS_ERRORS.get(status) or self._kind_of(details)
         if kind is None:
             rejected = httpx.codes.is_client_error(status)
             kind = ProviderRejectedError if rejected else ProviderUnavailableError
-        return self._error(kind, f"answered {status}", details, response)
+        error = self._error(kind, f"answered {status}", details)
+        error.status = status
+        if kind is not ProviderAuthenticationError:
+            error.retry_after, error.has_retry_after = retry_after(response.headers)
+        return error
 
     def _answer_error(self, body: object) -> ProviderError:
         """Build the error of an answer under status 200 that is or contains an error object."""
@@ -199,27 +203,17 @@ class HTTPProvider:
         return self._error(kind, "failed to answer", details)
 
     def _error(
-        self,
-        kind: type[ProviderError],
-        event: str,
-        details: Mapping[str, object],
-        response: httpx.Response | None = None,
+        self, kind: type[ProviderError], event: str, details: Mapping[str, object]
     ) -> ProviderError:
         """Build an error with the provider's text, but not about credentials: it quotes the key."""
         message = f"{self.name} {event}"
         if kind is ProviderAuthenticationError:
             return kind(f"{message}: it refused the service's credentials")
-        code, param = details.get("code"), details.get("param")
-        seconds, has_retry_after = retry_after(response.headers) if response else (None, False)
-        return kind(
-            message,
-            detail=str(details.get("message") or ""),
-            code=None if code is None else str(code),
-            param=None if param is None else str(param),
-            status=response.status_code if response else None,
-            retry_after=seconds,
-            has_retry_after=has_retry_after,
-        )
+        error = kind(message, detail=str(details.get("message") or ""))
+        for field in ("code", "param"):
+            if details.get(field) is not None:
+                setattr(error, field, str(details[field]))
+        return error
 
 
 def error_details(body: object) -> Mapping[str, object]:
