@@ -19,7 +19,7 @@ from app.llm.base import (
     ProviderUnavailableError,
 )
 from app.llm.router import Retry, Router
-from app.llm.stream import DeadlineProvider, Deadlines
+from app.llm.stream import Deadlines
 
 from . import QUESTION, ScriptedProvider, Step, ask, ask_until_error, says, text_of
 
@@ -27,6 +27,7 @@ ANSWER: list[Step] = [says("Hello")]
 FROM_ONE: list[Step] = [says("from one")]
 FROM_TWO: list[Step] = [says("from two")]
 MODELS = {"one": "model-of-one", "two": "model-of-two"}
+DEADLINES = Deadlines(first_token=90, idle=90, total=90)
 BUSY = ProviderOverloadedError("busy")
 REJECTED = ProviderRejectedError("rejected")
 LATE = ProviderTimeoutError("too slow", stage="first_token")
@@ -64,7 +65,7 @@ def two_of(*scripts: Sequence[Step]) -> ScriptedProvider:
 def router(*providers: ScriptedProvider, **retry: float) -> Router:
     """Route between providers, with waits that are not left to chance."""
     rules = Retry(**{"attempts": 2, "random": lambda: 1.0, **retry})  # type: ignore[arg-type]
-    return Router(providers, models=MODELS, retry=rules)
+    return Router(providers, models=MODELS, deadlines=DEADLINES, retry=rules)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,8 @@ async def test_waits_double_up_to_the_longest(random: float, waits: list[float])
     rules = Retry(attempts=5, first_wait=2, longest_wait=10, random=lambda: random)
     assert [rules.wait(attempt, BUSY) for attempt in range(1, 6)] == [*waits, None]
     one = one_of([BUSY], [BUSY], [BUSY], [BUSY], [BUSY])
-    assert (await ask_until_error(Router([one], models=MODELS, retry=rules)))[1] is BUSY
+    provider = Router([one], models=MODELS, deadlines=DEADLINES, retry=rules)
+    assert (await ask_until_error(provider))[1] is BUSY
     assert (now(), len(one.requests)) == (sum(waits), 5)
 
 
@@ -289,8 +291,9 @@ class RecordingCeiling:
 def under_ceiling(*providers: ScriptedProvider) -> tuple[Router, RecordingCeiling]:
     """Route between providers without retries, under a ceiling."""
     ceiling = RecordingCeiling()
-    timed = [DeadlineProvider(provider, Deadlines(90, 90, 90)) for provider in providers]
-    return Router(timed, models=MODELS, retry=Retry(attempts=1), ceiling=ceiling), ceiling
+    rules = Retry(attempts=1)
+    router = Router(providers, models=MODELS, deadlines=DEADLINES, retry=rules, ceiling=ceiling)
+    return router, ceiling
 
 
 @every_call

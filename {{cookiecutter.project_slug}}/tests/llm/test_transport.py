@@ -21,7 +21,7 @@ from app.llm.base import (
 )
 from app.llm.openai import OpenAIProvider
 from app.llm.router import Retry, Router
-from app.llm.stream import DeadlineProvider, Deadlines
+from app.llm.stream import Deadlines
 from app.llm.transport import retry_after
 from tests.service import QUESTION as CHAT
 from tests.service import at_upstream, serve
@@ -232,8 +232,8 @@ async def test_a_silent_provider_is_left_at_the_deadline(
 ) -> None:
     """Silence in any phase ends as a timeout, and the provider's request is closed."""
     upstream.script = script
-    impatient = DeadlineProvider(openai, Deadlines(first_token=0.05, idle=0.05, total=5))
-    chunks, error = await ask_until_error(impatient)
+    deadlines = Deadlines(first_token=0.05, idle=0.05, total=5)
+    chunks, error = await ask_until_error(Router([openai], models={}, deadlines=deadlines))
     assert isinstance(error, ProviderTimeoutError)
     assert error.stage == ("idle" if any(chunk.has_content for chunk in chunks) else "first_token")
     # Not: one is aborted. On a stalled machine the deadline comes before the request does.
@@ -263,7 +263,10 @@ async def test_only_a_retry_after_is_shared(
     """A wait that is derived from rate limits, or a default, makes no other request skip."""
     upstream.script = Script(status=429, headers=headers)
     other = ScriptedProvider([says("other")], [says("other")], name="other")
-    provider = Router([openai, other], models={"other": "m"}, retry=Retry(attempts=1))
+    deadlines = Deadlines(first_token=9, idle=9, total=9)
+    models = {"other": "m"}
+    retry = Retry(attempts=1)
+    provider = Router([openai, other], models=models, deadlines=deadlines, retry=retry)
     for _ in range(2):
         assert text_of(await ask(provider)) == "other"
     assert upstream.counts.received == calls
