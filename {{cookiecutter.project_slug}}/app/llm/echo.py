@@ -1,4 +1,4 @@
-"""A provider without a provider: it repeats the question, or answers as it is told.
+"""A provider without a provider: it repeats the question, or sends the text that it is given.
 
 In-process, deterministic, without a key or a network: for the first run, for tests and load tests.
 One token is one word with the space before it.

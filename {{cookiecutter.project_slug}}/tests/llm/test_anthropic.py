@@ -187,8 +187,8 @@ async def test_events_become_chunks(
     upstream.script = Script(body=event_stream(*events, STOP))
     chunks = await ask(provider)
     choices = [choice for chunk in chunks for choice in chunk.body["choices"]]
-    said = [choice["delta"] for choice in choices if choice["delta"]]
-    assert said == [{"role": "assistant", "content": ""}, *deltas]
+    sent = [choice["delta"] for choice in choices if choice["delta"]]
+    assert sent == [{"role": "assistant", "content": ""}, *deltas]
     assert next((c.finish_reason for c in chunks if c.finish_reason), None) == reason
     counts = [chunk.usage for chunk in chunks if chunk.usage]
     assert (counts[-1] if counts else None) == (Usage(*usage) if usage else None)

@@ -19,13 +19,13 @@ from . import (
     Step,
     ask,
     ask_until_error,
-    says,
+    text_chunk,
     text_of,
 )
 
 DEADLINES = Deadlines(first_token=10, idle=5, total=60)
 HANG = 1000.0
-ONE, TWO = says("One"), says("Two")
+ONE, TWO = text_chunk("One"), text_chunk("Two")
 
 
 def now() -> float:

@@ -34,7 +34,7 @@ from . import (
     ask,
     ask_until_error,
     error_of,
-    says,
+    text_chunk,
     text_of,
 )
 
@@ -262,7 +262,7 @@ async def test_only_a_retry_after_is_shared(
 ) -> None:
     """A wait that is derived from rate limits, or a default, makes no other request skip."""
     upstream.script = Script(status=429, headers=headers)
-    other = ScriptedProvider([says("other")], [says("other")], name="other")
+    other = ScriptedProvider([text_chunk("other")], [text_chunk("other")], name="other")
     deadlines = Deadlines(first_token=9, idle=9, total=9)
     models = {"other": "m"}
     retry = Retry(attempts=1)
