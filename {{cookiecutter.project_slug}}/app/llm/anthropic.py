@@ -10,10 +10,10 @@ Source: https://platform.claude.com/docs/en/api/messages
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from time import time
 
-import httpx
 from pydantic_core import to_json
 
 from .anthropic_request import messages_request
@@ -28,7 +28,7 @@ from .base import (
     are_counts,
 )
 from .sse import ServerSentEvent
-from .transport import HTTPProvider, OnHeaders
+from .transport import HTTPProvider
 
 # The later 2026-10-21 refuses `temperature` and `top_p` for older models too, and adds nothing.
 API_VERSION = "2023-06-01"
@@ -50,28 +50,18 @@ COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_token
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 
 
+@dataclass(eq=False, repr=False)
 class AnthropicProvider(HTTPProvider):
-    """Anthropic, or a server that speaks its format, behind `base_url` (with `/v1` or without).
+    """Anthropic, or a server that speaks its format, behind `base_url` (with `/v1` or without)."""
 
-    `api_key` may be empty for a server without keys. See `OpenAIProvider` for `on_headers`.
-    """
+    name: str = "anthropic"
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        *,
-        base_url: str,
-        api_key: str = "",
-        name: str = "anthropic",
-        on_headers: OnHeaders | None = None,
-    ) -> None:
-        headers = {"anthropic-version": API_VERSION}
-        if api_key:
-            headers["x-api-key"] = api_key
-        base_url = base_url.rstrip("/").removesuffix("/v1")
-        super().__init__(
-            client, name=name, base_url=base_url, headers=headers, on_headers=on_headers
-        )
+    def _headers(self) -> dict[str, str]:
+        key = {"x-api-key": self.api_key} if self.api_key else {}
+        return {"anthropic-version": API_VERSION, **key}
+
+    def _url(self, path: str) -> str:
+        return self.base_url.rstrip("/").removesuffix("/v1") + path
 
     def stream(self, request: JSONObject) -> AbstractAsyncContextManager[ChunkStream]:
         """Open a streamed message; see `Provider.stream`."""
