@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from projects import copy_template
-from variants import load_variants
+from interpreters import interpreter
+from projects import UV, copy_template, render, run
+from variants import everything, load_variants
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a clean copy of this checkout, one for each worker; no test writes into it."""
     return copy_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def everything_installed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an environment with the dependencies of every feature at once.
+
+    uv cannot read the template's pyproject.toml, but that of a project rendered without hooks.
+    """
+    answers = everything(on=True)
+    project = render(template, tmp_path_factory.mktemp("all"), answers, hooks=False)
+    run([UV, "sync", "--quiet"], project, UV_PYTHON=interpreter(str(answers["python_version"])))
+    run([UV, "pip", "install", "--quiet", "pytest-xdist"], project)
+    return project
 
 
 def scope_of(nodeid: str) -> str:

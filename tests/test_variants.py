@@ -21,7 +21,7 @@ from interpreters import interpreter
 from post_gen_project import holds
 from projects import UV, copy_template, render, run
 from smoke import check_service, program
-from variants import SERVICE, Variant, defaults, everything, load_all_variants, load_variants
+from variants import SERVICE, Variant, defaults, load_all_variants, load_variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,19 +112,6 @@ def test_service(variant: Variant, project: Path, request: pytest.FixtureRequest
     if paths:
         environment = {"UV": UV, "UV_PYTHON": interpreter(variant.python)}
         run_pytest(["make", "test", f"ARGS={' '.join(sorted(paths))}"], project, **environment)
-
-
-@pytest.fixture(scope="module")
-def everything_installed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an environment with the dependencies of every feature at once.
-
-    uv cannot read the template's pyproject.toml, but that of a project rendered without hooks.
-    """
-    answers = everything(on=True)
-    project = render(template, tmp_path_factory.mktemp("all"), answers, hooks=False)
-    run([UV, "sync", "--quiet"], project, UV_PYTHON=interpreter(str(answers["python_version"])))
-    run([UV, "pip", "install", "--quiet", "pytest-xdist"], project)
-    return project
 
 
 @pytest.fixture(scope="module")

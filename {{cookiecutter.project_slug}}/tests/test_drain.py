@@ -3,13 +3,10 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import app
 from app.drain import SAME_STOP, Drain, DrainingError
-from tests.copying import use_copied
 from tests.service import eventually
 
 
@@ -185,19 +182,3 @@ async def test_gives_the_signals_back(passed_on: list[int]) -> None:
         await asyncio.sleep(0)
     signal.raise_signal(signal.SIGTERM)
     assert passed_on == [signal.SIGTERM]
-
-
-def test_copied_alone(tmp_path: Path) -> None:
-    """The module is one file that needs nothing else."""
-    program = """
-        import asyncio
-        from theirs.drain import Drain
-
-        async def main():
-            drain = Drain(timeout=1)
-            with drain.admit():
-                print("drained" if drain.started else "open")
-
-        asyncio.run(main())
-    """
-    assert use_copied(tmp_path, Path(app.__file__).parent, "drain", program) == "open"
