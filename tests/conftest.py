@@ -67,8 +67,10 @@ def scope_of(nodeid: str) -> str:
     return SHARED_CACHES.get(name, name)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start with what takes longest, so that no worker is left alone with it at the end."""
+    if not config.getoption("nightly"):
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     order = {scope: number for number, scope in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(scope_of(item.nodeid), len(order)))
 
