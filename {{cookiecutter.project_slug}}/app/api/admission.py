@@ -37,14 +37,9 @@ from app.llm.base import (
     Usage,
     usage_of,
 )
-from app.ratelimit.estimate import (
-    estimate_embeddings,
-    estimate_prompt,
-    estimate_text,
-    estimate_tokens,
-)
-from app.ratelimit.header_fields import rate_limit_fields
-from app.ratelimit.protocol import Reservation
+from app.ratelimit.base import Reservation
+from app.ratelimit.estimate import estimate_prompt, estimate_text, estimate_tokens
+from app.ratelimit.headers import rate_limit_fields
 from app.retrieval.base import Retrieved
 from app.retrieval.prompt import cite, fit, question_of
 from app.wiring.limits import TIER
@@ -253,23 +248,29 @@ class Admission:
 
     def _acquire(self) -> Slot:
         """Take a slot or a place in the queue, unless a budget is known to be used up."""
-        self.services.limits.limiter.check(self._budgets)
+        if self._budgets:
+            self.services.limits.limiter.check(self._budgets)
         return self._held.enter_context(self.services.limiter.acquire(self.client.name))
 
     async def _reserve(self, request: JSONObject) -> JSONObject:
         """Reserve the most that `request` may cost, and return it bounded to that."""
+        self._held.callback(self._count_usage)
+        if not self._budgets:
+            return request
         if any(budget.unit == "tokens" for budget in self._budgets):
             request = _with_output_limit(request, self.services.settings.llm_max_tokens)
         limiter = self.services.limits.limiter
-        reservation = await limiter.reserve(self._budgets, tokens=_estimate(request))
-        own = [standing for standing in reservation.standings if standing.budget.key != TIER]
-        self.headers |= rate_limit_fields(own)
+        reservation = await limiter.reserve(self._budgets, tokens=estimate_tokens(request))
         self._held.callback(self._settle, reservation, request)
+        own = [status for status in reservation.statuses if status.budget.key != TIER]
+        self.headers |= rate_limit_fields(own)
         return request
 
     def _settle(self, reservation: Reservation, request: JSONObject) -> None:
-        """Replace the estimate by what is known, then count it; a budget waits for no metric."""
+        """Replace the estimate by what is known."""
         reservation.settle(tokens=self.answer.tokens(request))
+
+    def _count_usage(self) -> None:
         if self.answer.usage is not None:
             self.services.metrics.count_usage(self.answer.usage)
 
@@ -289,13 +290,6 @@ def _with_output_limit(request: JSONObject, most: int) -> JSONObject:
     if "messages" not in request or request.get("max_completion_tokens"):
         return request
     return {**request, "max_tokens": request.get("max_tokens") or most}
-
-
-def _estimate(request: JSONObject) -> int:
-    """Return the most tokens that a chat or an embeddings request may cost."""
-    if "messages" in request:
-        return estimate_tokens(request, default_max_tokens=0)
-    return estimate_embeddings(request)
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -20,7 +20,7 @@ from app.api.errors import refusals
 from app.documents.catalogue import MARKDOWN, Document, Submission
 from app.documents.pipeline import NO_PAGES
 from app.errors import InvalidRequestError, ServiceError
-from app.ratelimit.header_fields import rate_limit_fields
+from app.ratelimit.headers import rate_limit_fields
 from app.wiring.documents import Documents
 
 MAX_FIELDS = 8
@@ -122,7 +122,7 @@ async def add(
     reservation.settle(tokens=0)
     if document.state == "queued":
         documents.publish(document.id)
-    response.headers.update(rate_limit_fields(reservation.standings))
+    response.headers.update(rate_limit_fields(reservation.statuses))
     if not is_new:
         response.status_code = status.HTTP_200_OK
     return {"id": document.id, "state": document.state}

@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import InvalidRequestError, ServiceError, UnauthorizedError
 from app.llm import base as llm
-from app.ratelimit.header_fields import rate_limit_fields
-from app.ratelimit.protocol import CostAboveLimit, RateLimited
+from app.ratelimit.base import CostAboveLimit, RateLimited
+from app.ratelimit.headers import rate_limit_fields
 from app.telemetry.access import REQUEST_ID
 
 CLIENT_CLOSED_REQUEST = 499
@@ -138,7 +138,7 @@ async def _service_error(request: Request, error: ServiceError) -> Response:
     if isinstance(error, UnauthorizedError):
         headers = {"WWW-Authenticate": "Bearer"}
     if isinstance(error, RateLimited):
-        headers = rate_limit_fields(error.standings, retry_after=error.retry_after)
+        headers = rate_limit_fields(error.statuses, retry_after=error.retry_after)
     return _refusal(request, code, describe(error), headers)
 
 

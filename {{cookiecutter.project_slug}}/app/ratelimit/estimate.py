@@ -1,23 +1,10 @@
-"""How many tokens a chat request may cost: what a reservation asks for.
+"""How many tokens a request in OpenAI's format may cost: what a reservation asks for.
 
-The estimate is the prompt's, guessed from its length, plus all the output that the request
-allows (`max_tokens`, for each of its `n` answers). With `max_tokens` sent to the provider the
-output part is an upper bound; settling replaces both parts by what was really used.
-
-The guess is four ASCII characters or three other UTF-8 bytes to a token, in some microseconds a
-message. Measured against tiktoken 0.14 on manual pages, package descriptions, the standard
-library and JSON files, it is too high (+) or too low (-) by:
-
-                          o200k_base   cl100k_base
-    English prose            +24 %        +24 %
-    Chinese prose            +31 %         -1 %
-    Python code               +7 %         +8 %
-    Markdown                  -4 %         -4 %
-    JSON                      -6 %         -7 %
-
-Dense text has more tokens than guessed: hexadecimal 2.3 times as many, base64 2.9 times.
-
-Needs: the standard library.
+The estimate is the prompt's, by its length, plus all the output that the request allows. Four
+ASCII characters, or three other UTF-8 bytes, count as a token. Compared with tiktoken 0.14
+(o200k_base, cl100k_base) that is 24 % too high for English prose, 31 % and -1 % for Chinese, 7 %
+too high for Python code, and 4 to 7 % too low for Markdown and JSON. Dense text has more tokens:
+hexadecimal 2.3 times as many, base64 2.9 times. Needs: the standard library.
 """
 
 import json
@@ -35,38 +22,27 @@ PER_ATTACHMENT = 765
 
 
 def estimate_text(text: str) -> int:
-    """Guess the tokens of a text by its length."""
+    """Estimate the tokens of a text by its length."""
     plain = len(text.encode("ascii", "ignore"))
     other = len(text.encode("utf-8", "surrogatepass")) - plain
     return -(-plain // ASCII_PER_TOKEN) - (-other // BYTES_PER_TOKEN)
 
 
-def estimate_tokens(
-    request: Mapping[str, Any],
-    *,
-    default_max_tokens: int,
-) -> int:
-    """Return the most tokens that a chat request in OpenAI's format may cost.
+def estimate_tokens(request: Mapping[str, Any]) -> int:
+    """Return the most tokens that a chat or an embeddings request may cost.
 
-    `default_max_tokens` counts where the request sets no maximum; send it to the provider then.
+    Of a chat request without a maximum, only the prompt counts.
     """
-    allowed = request.get("max_completion_tokens") or request.get("max_tokens")
-    answers = request.get("n") or 1
-    return estimate_prompt(request) + (allowed or default_max_tokens) * answers
-
-
-def estimate_embeddings(request: Mapping[str, Any]) -> int:
-    """Return the tokens of an embeddings request in OpenAI's format."""
-    texts = request.get("input")
-    if not isinstance(texts, list) or (texts and isinstance(texts[0], int)):
-        texts = [texts]  # one text, or the tokens of one
-    return sum(map(_input, texts))
+    if "messages" not in request:
+        return _embeddings(request.get("input"))
+    allowed = request.get("max_completion_tokens") or request.get("max_tokens") or 0
+    return estimate_prompt(request) + allowed * (request.get("n") or 1)
 
 
 def estimate_prompt(request: Mapping[str, Any]) -> int:
     """Return the tokens of the messages, tools and schemas of a chat request."""
     total = PER_ANSWER
-    for message in request.get("messages") or ():
+    for message in request["messages"]:
         rest = {key: part for key, part in message.items() if key not in {"role", "content"}}
         total += PER_MESSAGE + _content(message.get("content")) + _data(rest)
     wanted = {
@@ -75,8 +51,13 @@ def estimate_prompt(request: Mapping[str, Any]) -> int:
     return total + _data(wanted)
 
 
+def _embeddings(texts: object) -> int:
+    if not isinstance(texts, list) or (texts and isinstance(texts[0], int)):
+        texts = [texts]  # one text, or the tokens of one
+    return sum(map(_input, texts))
+
+
 def _input(text: object) -> int:
-    """Estimate one input: a text, or a list of tokens."""
     if isinstance(text, str):
         return estimate_text(text)
     return len(text) if isinstance(text, list) else 0

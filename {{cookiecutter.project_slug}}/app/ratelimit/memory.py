@@ -1,117 +1,168 @@
 """A sliding-window rate limiter for one process.
 
-Guarantees what `protocol` says, for all tasks of one event loop: a decision has no
-`await` in it, so nothing comes between the look and the booking. What others lack,
-by their source of late 2026:
+    limiter, budget = RateLimiter(), Budget("openai", "tokens", 90_000)
+    reservation = await limiter.reserve([budget], tokens=estimate_tokens(request))
+    reservation.settle(tokens=usage.total_tokens)
 
-- `limits` 5.8: its moving window is exact but keeps one entry for each *token*; its
-  sliding-window counter guesses how the last window was spread, and admits up to
-  twice the limit in a window. Neither can reserve and settle, nor take two budgets at once.
-- pyrate-limiter 4.5: the same log of one entry a token, or buckets (GCRA), which
-  admit a full burst and then its refill: twice the limit in the first window.
-- throttled-py 3.5: counters, buckets and GCRA; none holds the limit in every window,
-  and none settles.
-- token-throttle 14: reserves and refunds over several budgets, but by buckets that
-  refill, so again up to twice the limit; a refund goes to now, not to its own second.
-- LiteLLM's proxy: a fixed window that opens with the first call; what is admitted at its
-  end and at the start of the next is twice the limit within one window.
-
-Memory: at most 61 numbers for each budget used in the last window. Needs: the standard
-library, `protocol`, `ledger` and `reservation`.
+Guarantees what `base` says for all tasks of one event loop: a decision contains no `await`. Each
+window is sixty buckets. A bucket counts until all of it is older than the window, so the sum is
+never less than what any window holds, and at most one bucket of capacity is lost.
+Memory: at most 61 numbers for each budget that is in use. Needs: `base`.
 """
 
 import time
 from collections.abc import Callable, Sequence
 
-from .ledger import MICROSECONDS, Ledger
-from .protocol import Budget, RateLimited, Reservation, Standing, costs_of
-from .reservation import BookedReservation, Booking
+from .base import Booking, Budget, BudgetStatus, RateLimited, Reservation, costs_of
 
+BUCKETS = 60
+MICROSECONDS = 1_000_000
 NANOSECONDS = 1000
 """In a microsecond."""
 SWEEP_EVERY = 1024
 """Calls between two sweeps of the ledgers that hold nothing any more."""
 
 
-class MemoryRateLimiter:
-    """The window in this process. `clock`: nanoseconds that never go backwards."""
+class Ledger:
+    """What was admitted in the last window, bucket by bucket.
+
+    Times are in microseconds, on a clock that never goes backwards. Call `expire` before the rest.
+    """
+
+    __slots__ = ("_buckets", "used", "width", "window")
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.width = -(-window // BUCKETS)
+        self.used = 0
+        self._buckets: dict[int, int] = {}  # ascending: the first is the oldest
+
+    def expire(self, now: int) -> None:
+        """Forget the buckets that are wholly older than the window."""
+        while self._buckets:
+            oldest = next(iter(self._buckets))
+            if self._leaves(oldest) > now:
+                return
+            self.used -= self._buckets.pop(oldest)
+
+    def add(self, cost: int, now: int) -> int:
+        """Count a cost from now on; return its bucket, for `settle`."""
+        bucket = now // self.width
+        self._put(bucket, cost)
+        return bucket
+
+    def settle(self, bucket: int, *, reserved: int, used: int, now: int) -> None:
+        """Count what was used instead of what was reserved, in the reservation's own bucket.
+
+        Where that bucket has left the window, usage above the estimate counts from now on.
+        """
+        if self._leaves(bucket) > now:
+            self._put(bucket, used - reserved)
+        elif used > reserved:
+            self.add(used - reserved, now)
+
+    def hold(self, cost: int, duration: int, now: int) -> None:
+        """Count a cost for this long, to the next bucket's end; at most a window."""
+        past = now + duration - self.window
+        self._put(min(-(-past // self.width) - 1, now // self.width), cost)
+
+    def wait(self, cost: int, limit: int, now: int) -> int:
+        """Return how long it takes until a cost fits; a window, where it is above the limit."""
+        excess = self.used + cost - limit
+        if excess <= 0:
+            return 0
+        for bucket, used in self._buckets.items():
+            excess -= used
+            if excess <= 0:
+                return self._leaves(bucket) - now
+        return self.window
+
+    def reset(self, now: int) -> int:
+        """Return how long it takes until some of it comes back: 0 where none is used."""
+        return self._leaves(next(iter(self._buckets))) - now if self._buckets else 0
+
+    def used_since(self, start: int) -> int:
+        """Return what counts in the bucket of this time and later ones."""
+        first = start // self.width
+        return sum(used for bucket, used in self._buckets.items() if bucket >= first)
+
+    def _leaves(self, bucket: int) -> int:
+        return (bucket + 1) * self.width + self.window
+
+    def _put(self, bucket: int, cost: int) -> None:
+        newest = next(reversed(self._buckets), bucket)
+        self.used += cost
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + cost
+        if not self._buckets[bucket]:
+            del self._buckets[bucket]
+        elif bucket < newest:
+            self._buckets = dict(sorted(self._buckets.items()))
+
+
+class RateLimiter:
+    """The windows in this process. `clock` returns nanoseconds and never goes backwards."""
 
     def __init__(self, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._ledgers: dict[tuple[str, float], Ledger] = {}
         self._until_sweep = SWEEP_EVERY
 
-    @property
-    def budgets(self) -> int:
-        """How many budgets take memory now."""
-        return len(self._ledgers)
+    async def reserve(self, budgets: Sequence[Budget], *, tokens: int) -> Reservation:
+        """Admit a call of this estimated cost under all the budgets; never wait for capacity.
 
-    async def reserve(
-        self, budgets: Sequence[Budget], *, tokens: int, requests: int = 1
-    ) -> Reservation:
-        """Admit a call under all the budgets, or raise RateLimited or CostAboveLimit."""
-        costs = costs_of(budgets, tokens=tokens, requests=requests)
-        now = self._now()
-        ledgers = self._admitting(budgets, costs, now)
-        return self._book(budgets, costs, ledgers, now)
+        RateLimited: not now. CostAboveLimit: never.
+        """
+        return self._reserve(budgets, costs_of(budgets, tokens=tokens))
 
-    def check(self, budgets: Sequence[Budget], *, tokens: int = 1, requests: int = 1) -> None:
-        """Raise RateLimited or CostAboveLimit if `reserve` would; reserves nothing."""
-        self._admitting(budgets, costs_of(budgets, tokens=tokens, requests=requests), self._now())
-
-    def _admitting(
-        self, budgets: Sequence[Budget], costs: Sequence[int], now: int
-    ) -> Sequence[Ledger]:
-        """Return the ledgers of the budgets if all have enough left, or raise RateLimited."""
-        self._sweep_at_times(now)
-        ledgers = [self._ledger(budget, now) for budget in budgets]
-        waits = [
-            ledger.wait(cost, budget.limit, now)
-            for ledger, budget, cost in zip(ledgers, budgets, costs, strict=True)
-        ]
-        if any(waits):
-            longest = max(range(len(waits)), key=waits.__getitem__)
-            raise RateLimited(
-                budgets[longest],
-                cost=costs[longest],
-                retry_after=waits[longest] / MICROSECONDS,
-                standings=_standings(budgets, ledgers, now),
-            )
-        return ledgers
-
-    def record(self, budgets: Sequence[Budget], *, tokens: int, requests: int = 1) -> Reservation:
-        """Count a call that was admitted elsewhere, whether or not it fits here."""
-        now = self._now()
-        self._sweep_at_times(now)
-        costs = [tokens if budget.unit == "tokens" else requests for budget in budgets]
-        return self._book(budgets, costs, [self._ledger(budget, now) for budget in budgets], now)
+    def check(self, budgets: Sequence[Budget]) -> None:
+        """Raise RateLimited if a budget is known to be used up; for use before a call queues."""
+        self._require(budgets, [1] * len(budgets), self._now())
 
     def correct(self, budget: Budget, *, remaining: int, reset: float | None = None) -> None:
-        """Lower what is left of a budget to `remaining`, for `reset` seconds; never raise it."""
+        """Lower what is left of a budget to what the provider reports; never raise it.
+
+        The difference counts for `reset` seconds, or for a window where that is unknown.
+        """
         now = self._now()
         ledger = self._ledger(budget, now)
         excess = budget.limit - ledger.used - remaining
-        duration = ledger.window if reset is None else round(reset * MICROSECONDS)
-        if excess > 0 and duration > 0:
-            ledger.hold(excess, duration, now)
+        if excess > 0:
+            duration = budget.window if reset is None else reset
+            ledger.hold(excess, round(duration * MICROSECONDS), now)
 
-    def used(self, budget: Budget, *, since: int) -> int:
-        """Return what was admitted in the bucket of this time (of the clock) and later ones."""
-        return self._ledger(budget, self._now()).used_since(since // NANOSECONDS)
+    def _reserve(self, budgets: Sequence[Budget], costs: Sequence[int]) -> Reservation:
+        now = self._now()
+        self._require(budgets, costs, now)
+        bookings = self._book(budgets, costs, now)
+        return Reservation(bookings, self._statuses(budgets, now), self._settle)
 
-    def _book(
-        self, budgets: Sequence[Budget], costs: Sequence[int], ledgers: Sequence[Ledger], now: int
-    ) -> Reservation:
-        bookings = [
-            Booking(budget, ledger.add(cost, now), cost)
-            for ledger, budget, cost in zip(ledgers, budgets, costs, strict=True)
+    def _require(self, budgets: Sequence[Budget], costs: Sequence[int], now: int) -> None:
+        """Raise RateLimited if a cost does not fit."""
+        self._sweep(now)
+        waits = [
+            self._ledger(budget, now).wait(cost, budget.limit, now) / MICROSECONDS
+            for budget, cost in zip(budgets, costs, strict=True)
         ]
-        return BookedReservation(bookings, _standings(budgets, ledgers, now), self._settle)
+        if any(waits):
+            raise RateLimited(self._statuses(budgets, now), costs, waits)
+
+    def _book(self, budgets: Sequence[Budget], costs: Sequence[int], now: int) -> list[Booking]:
+        return [
+            Booking(budget, self._ledger(budget, now).add(cost, now), cost)
+            for budget, cost in zip(budgets, costs, strict=True)
+        ]
 
     def _settle(self, bookings: Sequence[Booking], used: Sequence[int]) -> None:
         now = self._now()
         for (budget, bucket, cost), actual in zip(bookings, used, strict=True):
-            self._ledger(budget, now).settle(bucket, reserved=cost, actual=actual, now=now)
+            self._ledger(budget, now).settle(bucket, reserved=cost, used=actual, now=now)
+
+    def _statuses(self, budgets: Sequence[Budget], now: int) -> tuple[BudgetStatus, ...]:
+        ledgers = [self._ledger(budget, now) for budget in budgets]
+        return tuple(
+            BudgetStatus(b, max(0, b.limit - ledger.used), ledger.reset(now) / MICROSECONDS)
+            for b, ledger in zip(budgets, ledgers, strict=True)
+        )
 
     def _now(self) -> int:
         return self._clock() // NANOSECONDS
@@ -124,7 +175,8 @@ class MemoryRateLimiter:
         ledger.expire(now)
         return ledger
 
-    def _sweep_at_times(self, now: int) -> None:
+    def _sweep(self, now: int) -> None:
+        """Forget idle budgets, once in a while."""
         self._until_sweep -= 1
         if self._until_sweep > 0:
             return
@@ -132,12 +184,3 @@ class MemoryRateLimiter:
         for ledger in self._ledgers.values():
             ledger.expire(now)
         self._ledgers = {key: ledger for key, ledger in self._ledgers.items() if ledger.used}
-
-
-def _standings(
-    budgets: Sequence[Budget], ledgers: Sequence[Ledger], now: int
-) -> tuple[Standing, ...]:
-    return tuple(
-        Standing(budget, max(0, budget.limit - ledger.used), ledger.reset(now) / MICROSECONDS)
-        for budget, ledger in zip(budgets, ledgers, strict=True)
-    )

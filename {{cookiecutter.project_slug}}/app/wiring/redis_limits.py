@@ -1,16 +1,13 @@
 """The rate budgets on Redis, for all processes together."""
 
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import structlog
 
-from app.ratelimit.fallback import FallbackRateLimiter
-from app.ratelimit.redis_client import DEADLINE, connect
-from app.ratelimit.redis_window import RedisRateLimiter
+from app.ratelimit.redis_window import DEADLINE, RedisRateLimiter, connect
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.wiring.limits import RateLimits
+from app.wiring.limits import RateLimits, build_limits
 
 log = structlog.get_logger(__name__)
 
@@ -32,10 +29,10 @@ async def limits_on_redis(
         return limits
     client = connect(settings.redis_url.get_secret_value(), deadline=deadline)
     await stack.enter_async_context(client)
-    shared = await stack.enter_async_context(RedisRateLimiter(client, deadline=deadline))
-    limiter = await stack.enter_async_context(
-        FallbackRateLimiter(
-            shared, processes=settings.workers, on_change=metrics.rate_limits_degraded
-        )
+    limiter = RedisRateLimiter(
+        client,
+        processes=settings.workers,
+        deadline=deadline,
+        on_change=metrics.rate_limits_degraded,
     )
-    return replace(limits, limiter=limiter, processes=1)
+    return build_limits(settings, await stack.enter_async_context(limiter), processes=1)

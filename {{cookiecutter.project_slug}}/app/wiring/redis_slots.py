@@ -7,7 +7,7 @@ from redis.backoff import NoBackoff
 
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.concurrency.redis_semaphore import RedisSemaphore
-from app.ratelimit.redis_client import connect
+from app.ratelimit.redis_window import connect
 from app.settings import Settings
 
 CONNECT_TIMEOUT = 1.0

@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from app.clients import Client
-from app.ratelimit.memory import MemoryRateLimiter
+from app.ratelimit.base import RateLimited
+from app.ratelimit.memory import RateLimiter
 from tests.service import (
     COMPLETION,
     EMBEDDING,
@@ -68,15 +69,23 @@ class Clock:
 def clocked(service: RunningService) -> Clock:
     """Give the service's limits a clock of the test's."""
     clock = Clock()
-    service.use(limits=replace(service.services.limits, limiter=MemoryRateLimiter(clock=clock)))
+    service.use(limits=replace(service.services.limits, limiter=RateLimiter(clock=clock)))
     return clock
 
 
 async def left(service: RunningService, client: str = "address:127.0.0.1") -> dict[str, int]:
     """Return what is left of each budget of a client."""
     limits = service.services.limits
-    nothing = await limits.limiter.reserve(limits.budgets(Client(client)), tokens=0, requests=0)
-    return {standing.budget.name: standing.remaining for standing in nothing.standings}
+    budgets = limits.budgets(Client(client))
+    try:
+        nothing = await limits.limiter.reserve(budgets, tokens=0)
+    except RateLimited as refusal:
+        return {status.budget.name: status.remaining for status in refusal.statuses}
+    nothing.cancel()
+    return {
+        status.budget.name: status.remaining + (status.budget.unit == "requests")
+        for status in nothing.statuses
+    }
 
 
 async def ask(
@@ -426,7 +435,7 @@ async def test_settled_before_the_slot_goes_on(
             in_flight.append(service.in_flight)
             return 0
 
-        limiter = MemoryRateLimiter(clock=clock)
+        limiter = RateLimiter(clock=clock)
         service.use(limits=replace(service.services.limits, limiter=limiter))
         assert (await ask(service, path, body)).is_success
     assert in_flight == [0, 1, 1]

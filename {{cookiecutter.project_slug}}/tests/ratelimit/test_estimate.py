@@ -55,11 +55,19 @@ def test_output_counts_with_the_prompt() -> None:
     """A reservation holds the prompt and all the output that the request allows."""
     request = {"messages": [{"role": "user", "content": "12345678"}]}
     prompt = PER_ANSWER + PER_MESSAGE + 2
-    assert estimate_prompt(request) == prompt
-    assert estimate_tokens(request, default_max_tokens=500) == prompt + 500
-    assert estimate_tokens(request | {"max_tokens": 70}, default_max_tokens=500) == prompt + 70
+    assert estimate_tokens(request) == prompt
+    assert estimate_tokens(request | {"max_tokens": 70}) == prompt + 70
     newer = request | {"max_tokens": 70, "max_completion_tokens": 90, "n": 3}
-    assert estimate_tokens(newer, default_max_tokens=500) == prompt + 270
+    assert estimate_tokens(newer) == prompt + 270
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokens"),
+    [("12345678", 2), (["12345678", "1234"], 3), ([1, 2, 3], 3), ([[1, 2], [3]], 3), (None, 0)],
+)
+def test_embeddings_cost_their_input(texts: object, tokens: int) -> None:
+    """The input of an embeddings request is a text, a list of tokens, or a list of either."""
+    assert estimate_tokens({"input": texts}) == tokens
 
 
 @pytest.mark.parametrize(
@@ -80,6 +88,5 @@ def test_every_part_of_a_message_counts(message: dict[str, object], tokens: int)
 
 def test_tools_and_schemas_count() -> None:
     """Definitions of tools and of the answer's schema are part of the prompt."""
-    request = {"tools": [{"name": "f"}], "response_format": {"type": "json_object"}}
+    request = {"messages": [], "tools": [{"name": "f"}], "response_format": {"type": "json_object"}}
     assert estimate_prompt(request) - PER_ANSWER == 18
-    assert estimate_prompt({}) == PER_ANSWER

