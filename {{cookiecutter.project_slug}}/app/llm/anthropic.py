@@ -10,10 +10,10 @@ Source: https://platform.claude.com/docs/en/api/messages
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from time import time
 
-import httpx
 from pydantic_core import to_json
 
 from .anthropic_request import messages_request
@@ -28,12 +28,10 @@ from .base import (
     are_counts,
 )
 from .sse import ServerSentEvent
-from .transport import HTTPProvider, OnHeaders
+from .transport import HTTPProvider
 
 # The later 2026-10-21 refuses `temperature` and `top_p` for older models too, and adds nothing.
 API_VERSION = "2023-06-01"
-# Thinking counts too, and newer models think by default. It is a ceiling, not a spend.
-DEFAULT_MAX_TOKENS = 16_384
 MODELS_PATH = "/v1/models?limit=1000"  # the longest page; the default is 20 models
 
 # An account without money gets "invalid_request_error" (400); only the message tells it apart.
@@ -52,35 +50,21 @@ COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_token
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 
 
+@dataclass(eq=False, repr=False)
 class AnthropicProvider(HTTPProvider):
-    """Anthropic, or a server that speaks its format, behind `base_url` (with `/v1` or without).
+    """Anthropic, or a server that speaks its format, behind `base_url` (with `/v1` or without)."""
 
-    `api_key` may be empty for a server without keys. `default_max_tokens` limits the answer to a
-    request that sets no limit, since Anthropic requires one.
-    """
+    name: str = "anthropic"
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        *,
-        base_url: str = "https://api.anthropic.com",
-        api_key: str = "",
-        default_max_tokens: int = DEFAULT_MAX_TOKENS,
-        name: str = "anthropic",
-        on_headers: OnHeaders | None = None,
-    ) -> None:
-        headers = {"anthropic-version": API_VERSION}
-        if api_key:
-            headers["x-api-key"] = api_key
-        base_url = base_url.rstrip("/").removesuffix("/v1")
-        super().__init__(
-            client, name=name, base_url=base_url, headers=headers, on_headers=on_headers
-        )
-        self._default_max_tokens = default_max_tokens
+    def _headers(self) -> dict[str, str]:
+        key = {"x-api-key": self.api_key} if self.api_key else {}
+        return {"anthropic-version": API_VERSION, **key}
+
+    def _url(self, path: str) -> str:
+        return self.base_url.rstrip("/").removesuffix("/v1") + path
 
     def stream(self, request: JSONObject) -> AbstractAsyncContextManager[ChunkStream]:
         """Open a streamed message; see `Provider.stream`."""
-        body = messages_request(request, default_max_tokens=self._default_max_tokens)
         answer = _Answer()
 
         def decode(event: ServerSentEvent) -> list[Chunk] | None:
@@ -94,12 +78,12 @@ class AnthropicProvider(HTTPProvider):
             except MALFORMED as error:
                 raise self._malformed("an event") from error
 
-        return self._stream("/v1/messages", {**body, "stream": True}, decode)
+        return self._stream("/v1/messages", {**messages_request(request), "stream": True}, decode)
 
     async def complete(self, request: JSONObject) -> JSONObject:
         """Request a whole message; see `Provider.complete`."""
-        body = messages_request(request, default_max_tokens=self._default_max_tokens)
-        message = await self._json("POST", "/v1/messages", {**body, "stream": False})
+        body = {**messages_request(request), "stream": False}
+        message = await self._json("POST", "/v1/messages", body)
         try:
             return _completion(message)
         except MALFORMED as error:

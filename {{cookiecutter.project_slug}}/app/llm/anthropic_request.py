@@ -10,7 +10,7 @@ Needs: pydantic-core (its JSON parser) and `base.py`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
@@ -38,20 +38,18 @@ REFUSED = frozenset({"audio", "function_call", "functions", "moderation", "web_s
 CLAUDE_WITH_SAMPLING = re.compile(
     r"claude-(instant|[23]|(opus|sonnet|haiku)-4(-[0-6])?([-@]20\d{6})?(?![-@]?\d))"
 )
+# Anthropic requires a limit. Thinking counts too, and newer models think by default.
+DEFAULT_MAX_TOKENS = 16_384
 HIGHEST_TEMPERATURE = 1.0  # OpenAI's scale goes to 2
 EFFORTS = {"minimal": "low"}  # the others have the same names
 TOOL_CHOICES = {"required": "any"}
-ROLES = {"user": "user", "assistant": "assistant", "tool": "user"}
 PART_FIELDS = frozenset({"type", "text", "refusal", "image_url"})
 TOOL_MESSAGE_FIELDS = frozenset({"role", "content", "tool_call_id", "name"})
 DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,(.*)", re.DOTALL)  # RFC 2397
 
 
-def messages_request(request: JSONObject, *, default_max_tokens: int) -> JSONObject:
-    """Translate an OpenAI chat body; `default_max_tokens` is the limit where it sets none.
-
-    Raises ProviderRejectedError, naming what cannot be translated.
-    """
+def messages_request(request: JSONObject) -> JSONObject:
+    """Translate an OpenAI chat body; ProviderRejectedError names what cannot be translated."""
     given = {field: value for field, value in request.items() if value is not None}
     for field in sorted(REFUSED & given.keys()):
         raise ProviderRejectedError(f"Anthropic has no counterpart of {field!r}", param=field)
@@ -60,7 +58,7 @@ def messages_request(request: JSONObject, *, default_max_tokens: int) -> JSONObj
     try:
         return {
             **_conversation(given["messages"]),
-            **_limits(given, default_max_tokens),
+            **_limits(given),
             **_sampling(given),
             **_tools(given),
             **_output(given),
@@ -79,11 +77,10 @@ def _conversation(messages: list[JSONObject]) -> JSONObject:
     system: list[JSONObject] = []
     turns: list[JSONObject] = []
     for message in messages:
-        if message["role"] in ("system", "developer"):
-            system += _blocks(message["content"])
-            continue
-        role, blocks = ROLES[message["role"]], BLOCKS_OF_ROLE[message["role"]](message)
-        if turns and turns[-1]["role"] == role:
+        role, blocks = _turn(message)
+        if role == "system":
+            system += blocks
+        elif turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         elif blocks:
             turns.append({"role": role, "content": blocks})
@@ -92,13 +89,19 @@ def _conversation(messages: list[JSONObject]) -> JSONObject:
     return {"system": system, "messages": turns} if system else {"messages": turns}
 
 
-def _user_blocks(message: JSONObject) -> list[JSONObject]:
-    return _blocks(message["content"])
-
-
-def _assistant_blocks(message: JSONObject) -> list[JSONObject]:
-    text = _blocks(message.get("content")) + _blocks(message.get("refusal"))
-    return text + [_tool_use(call) for call in message.get("tool_calls") or ()]
+def _turn(message: JSONObject) -> tuple[str, list[JSONObject]]:
+    match message["role"]:
+        case "system" | "developer":
+            return "system", _blocks(message["content"])
+        case "user":
+            return "user", _blocks(message["content"])
+        case "assistant":
+            text = _blocks(message.get("content")) + _blocks(message.get("refusal"))
+            return "assistant", text + [_tool_use(call) for call in message.get("tool_calls") or ()]
+        case "tool":
+            return "user", [_tool_result(message)]
+        case role:
+            raise ProviderRejectedError(f"Anthropic has no messages of role {role!r}")
 
 
 def _tool_use(call: JSONObject) -> JSONObject:
@@ -112,28 +115,19 @@ def _tool_use(call: JSONObject) -> JSONObject:
     return {"type": "tool_use", "id": _tool_id(call["id"]), "name": name, "input": parsed}
 
 
-def _tool_result(message: JSONObject) -> list[JSONObject]:
+def _tool_result(message: JSONObject) -> JSONObject:
     content = message.get("content") or ""
-    return [
-        {
-            **_extras(message, TOOL_MESSAGE_FIELDS),
-            "type": "tool_result",
-            "tool_use_id": _tool_id(message["tool_call_id"]),
-            "content": content if isinstance(content, str) else _blocks(content),
-        }
-    ]
+    return {
+        **_extras(message, TOOL_MESSAGE_FIELDS),
+        "type": "tool_result",
+        "tool_use_id": _tool_id(message["tool_call_id"]),
+        "content": content if isinstance(content, str) else _blocks(content),
+    }
 
 
 def _tool_id(identity: str) -> str:
     """Replace the characters of another provider's id that Anthropic does not allow."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", identity)
-
-
-BLOCKS_OF_ROLE: Mapping[str, Callable[[JSONObject], list[JSONObject]]] = {
-    "user": _user_blocks,
-    "assistant": _assistant_blocks,
-    "tool": _tool_result,
-}
 
 
 def _blocks(content: str | list[JSONObject] | None) -> list[JSONObject]:
@@ -165,8 +159,8 @@ def _image(url: str) -> JSONObject:
     return {"type": "base64", "media_type": found[1], "data": found[2]}
 
 
-def _limits(given: JSONObject, default_max_tokens: int) -> JSONObject:
-    max_tokens = given.get("max_tokens", default_max_tokens)
+def _limits(given: JSONObject) -> JSONObject:
+    max_tokens = given.get("max_tokens", DEFAULT_MAX_TOKENS)
     limits: JSONObject = {"max_tokens": given.get("max_completion_tokens", max_tokens)}
     if "stop" in given:
         stop = given["stop"]

@@ -32,6 +32,7 @@ class ProviderError(ServiceError):
 
     type = "provider_error"
     shows_detail = False
+    status: int | None = None
 
     def __init__(
         self,
@@ -40,14 +41,12 @@ class ProviderError(ServiceError):
         detail: str = "",
         retry_after: float | None = None,
         has_retry_after: bool = False,
-        status: int | None = None,
         code: str | None = None,
         param: str | None = None,
     ) -> None:
         super().__init__(f"{message}: {detail}" if detail else message, retry_after=retry_after)
         self.public_message = str(self) if self.shows_detail else message
         self.has_retry_after = has_retry_after
-        self.status = status
         self.code = code
         self.param = param
         if not isinstance(self, ProviderRejectedError):

@@ -1,4 +1,4 @@
-"""A provider without a provider: it repeats the question, or answers as it is told.
+"""A provider without a provider: it repeats the question, or sends the text that it is given.
 
 In-process, deterministic, without a key or a network: for the first run, for tests and load tests.
 One token is one word with the space before it.
@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import cycle, islice
 
@@ -24,6 +25,7 @@ MAX_INPUTS = 1000
 EMBEDDING_DIMENSIONS = 256
 
 
+@dataclass(kw_only=True)
 class EchoProvider:
     """Answer with the last user message, or with what `answer` returns for all messages, if any.
 
@@ -32,19 +34,10 @@ class EchoProvider:
     """
 
     name = "echo"
-
-    def __init__(
-        self,
-        *,
-        first_token_delay: float = 0.3,
-        token_interval: float = 0.03,
-        token_count: int | None = None,
-        answer: Callable[[Sequence[JSONObject]], str | None] = lambda _: None,
-    ) -> None:
-        self._answer_to = answer
-        self._first_token_delay = first_token_delay
-        self._token_interval = token_interval
-        self._token_count = token_count
+    first_token_delay: float = 0.3
+    token_interval: float = 0.03
+    token_count: int | None = None
+    answer: Callable[[Sequence[JSONObject]], str | None] = lambda _: None
 
     @asynccontextmanager
     async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
@@ -56,10 +49,10 @@ class EchoProvider:
         tokens, finish_reason = self._answer(request)
         head = _head(request, "chat.completion.chunk")
         delta = {"role": "assistant", "content": tokens[0]}
-        await asyncio.sleep(self._first_token_delay)
+        await asyncio.sleep(self.first_token_delay)
         yield [Chunk({**head, **_choice("delta", delta), "usage": None})]
         for token in tokens[1:]:
-            await asyncio.sleep(self._token_interval)
+            await asyncio.sleep(self.token_interval)
             yield [Chunk({**head, **_choice("delta", {"content": token}), "usage": None})]
         end = {**head, **_choice("delta", {}, finish_reason), "usage": None}
         yield [Chunk(end), Chunk({**head, "choices": [], "usage": _usage(request, len(tokens))})]
@@ -67,7 +60,7 @@ class EchoProvider:
     async def complete(self, request: JSONObject) -> JSONObject:
         """Answer in one piece after as long as the stream would take."""
         tokens, finish_reason = self._answer(request)
-        await asyncio.sleep(self._first_token_delay + self._token_interval * (len(tokens) - 1))
+        await asyncio.sleep(self.first_token_delay + self.token_interval * (len(tokens) - 1))
         message = {"role": "assistant", "content": "".join(tokens), "refusal": None}
         return {
             **_head(request, "chat.completion"),
@@ -98,13 +91,13 @@ class EchoProvider:
         return [{"id": self.name, "object": "model", "created": 0, "owned_by": "this service"}]
 
     def _answer(self, request: JSONObject) -> tuple[list[str], str]:
-        answer = self._answer_to(request["messages"])
+        answer = self.answer(request["messages"])
         text = _last_user_text(request) if answer is None else answer
         # Without rstrip() the pattern would look for the word after each of the last blanks.
         tokens = re.findall(r"\s*\S+", text.rstrip()) or ["…"]
-        if self._token_count is not None:
+        if self.token_count is not None:
             tokens = [token if token[0].isspace() else f" {token}" for token in tokens]
-            tokens = list(islice(cycle(tokens), self._token_count))
+            tokens = list(islice(cycle(tokens), self.token_count))
         limit = request.get("max_completion_tokens") or request.get("max_tokens")
         if isinstance(limit, int) and 0 < limit < len(tokens):
             return tokens[:limit], "length"

@@ -8,40 +8,28 @@ Source: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
 from contextlib import AbstractAsyncContextManager
-
-import httpx
+from dataclasses import dataclass
 
 from .base import BrokenStreamError, Chunk, ChunkStream, JSONObject
 from .sse import ServerSentEvent
-from .transport import HTTPProvider, OnHeaders
+from .transport import HTTPProvider
 
 END_MARK = b"[DONE]"
 
 
+@dataclass(eq=False, repr=False)
 class OpenAIProvider(HTTPProvider):
     """An OpenAI-compatible server behind `base_url` (with its `/v1`).
 
-    `api_key` may be empty for a local server without keys. `on_headers` is called with the headers
-    of each response, which carry the state of the account's rate limits. `renames_max_tokens` sends
-    it as `max_completion_tokens`: OpenAI's own newer models accept only that, many compatible
-    servers only the former.
+    `renames_max_tokens` sends it as `max_completion_tokens`: OpenAI's own newer models accept only
+    that, many compatible servers only the former.
     """
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        *,
-        base_url: str,
-        api_key: str = "",
-        name: str = "openai",
-        on_headers: OnHeaders | None = None,
-        renames_max_tokens: bool = False,
-    ) -> None:
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        super().__init__(
-            client, name=name, base_url=base_url, headers=headers, on_headers=on_headers
-        )
-        self._renames_max_tokens = renames_max_tokens
+    name: str = "openai"
+    renames_max_tokens: bool = False
+
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
     def stream(self, request: JSONObject) -> AbstractAsyncContextManager[ChunkStream]:
         """Open a streamed completion; see `Provider.stream`."""
@@ -60,7 +48,7 @@ class OpenAIProvider(HTTPProvider):
         return [Chunk(body)]
 
     def _renamed(self, request: JSONObject) -> JSONObject:
-        if not self._renames_max_tokens or "max_tokens" not in request:
+        if not self.renames_max_tokens or "max_tokens" not in request:
             return request
         rest = {key: value for key, value in request.items() if key != "max_tokens"}
         return {"max_completion_tokens": request["max_tokens"], **rest}

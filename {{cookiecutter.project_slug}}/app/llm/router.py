@@ -5,8 +5,7 @@ then a failure that may be temporary is retried after a jittered wait, or the wa
 asks for; then the next provider of the list is tried, for this request only. But a provider whose
 refusal has a Retry-After is skipped by all requests until then: one failed call is enough.
 
-Needs: `base.py`. Give it providers that wait for the first token when a stream is opened, as those
-of `stream.py` do.
+Needs: `base.py` and `stream.py`.
 """
 
 import asyncio
@@ -29,6 +28,7 @@ from .base import (
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
+from .stream import Deadlines, timed
 
 Answer = TypeVar("Answer")
 Call = Callable[[Provider, JSONObject], Awaitable[Answer]]
@@ -102,8 +102,8 @@ class Router:
     """Several providers as one: the first that answers does.
 
     `models` gives each provider's default model by provider name, used for requests that name none
-    and at every fallback, to which another provider's model name means nothing. `ceiling` is told
-    which calls were served and which were too many.
+    and at every fallback, to which another provider's model name means nothing. `deadlines` hold
+    for each attempt. `ceiling` is told which calls were served and which were too many.
     """
 
     def __init__(
@@ -111,12 +111,14 @@ class Router:
         providers: Sequence[Provider],
         *,
         models: Mapping[str, str],
+        deadlines: Deadlines,
         retry: Retry | None = None,
         ceiling: Ceiling | None = None,
     ) -> None:
         self.name = ",".join(provider.name for provider in providers)
         self._candidates = [_Candidate(provider) for provider in providers]
         self._models = models
+        self._deadlines = deadlines
         self._retry = retry or Retry()
         self._ceiling = ceiling
 
@@ -125,22 +127,32 @@ class Router:
         """Open the answer at the first provider that has one; see `Provider.stream`."""
         async with AsyncExitStack() as stack:
             yield await self._first(
-                lambda provider, body: stack.enter_async_context(provider.stream(body)), request
+                lambda provider, body: stack.enter_async_context(
+                    timed(provider, body, self._deadlines)
+                ),
+                request,
             )
 
     async def complete(self, request: JSONObject) -> JSONObject:
         """Answer from the first provider that does; see `Provider.complete`."""
-        return await self._first(lambda provider, body: provider.complete(body), request)
+        return await self._first(self._complete, request)
 
     async def embed(self, request: JSONObject) -> JSONObject:
         """Embed by the first provider alone: another's vectors live in another space."""
         first = self._candidates[0]
         first.check()
-        return await self._retried(first, lambda provider, body: provider.embed(body), request)
+        return await self._retried(first, self._embed, request)
 
     async def models(self) -> list[JSONObject]:
         """List the models of the first provider, which is the one a request names."""
-        return await self._candidates[0].provider.models()
+        provider = self._candidates[0].provider
+        return await self._deadlines.limit(provider.name, "first_token", provider.models())
+
+    async def _complete(self, provider: Provider, body: JSONObject) -> JSONObject:
+        return await self._deadlines.limit(provider.name, "total", provider.complete(body))
+
+    async def _embed(self, provider: Provider, body: JSONObject) -> JSONObject:
+        return await self._deadlines.limit(provider.name, "total", provider.embed(body))
 
     async def _first(self, call: Call[Answer], request: JSONObject) -> Answer:
         """Try the providers in the list's order.

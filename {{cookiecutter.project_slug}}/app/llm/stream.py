@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Self, TypeVar
 
 from .base import Chunk, ChunkStream, JSONObject, Provider, ProviderTimeoutError
@@ -30,65 +31,49 @@ class Deadlines:
     idle: float
     total: float
 
-
-class DeadlineProvider:
-    """Wrap a provider so that it raises ProviderTimeoutError when it is too slow."""
-
-    def __init__(self, provider: Provider, deadlines: Deadlines) -> None:
-        self.name = provider.name
-        self._provider = provider
-        self._deadlines = deadlines
-
-    @asynccontextmanager
-    async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
-        """Open the answer and wait for its first token; see `Provider.stream`."""
-        ends_at = asyncio.get_running_loop().time() + self._deadlines.total
-        async with AsyncExitStack() as stack:
-            stage = min("first_token", "total", key=self._seconds)
-            chunks, opening = await self._within(stage, self._open(stack, request))
-            timed = _TimedStream(opening, chunks, self._deadlines.idle, ends_at, self._too_slow)
-            stack.callback(timed.close)
-            yield timed
-
-    async def _open(
-        self, stack: AsyncExitStack, request: JSONObject
-    ) -> tuple[ChunkStream, list[Chunk]]:
-        """Read up to the first chunk with content, or the end of an empty answer."""
-        chunks = await stack.enter_async_context(self._provider.stream(request))
-        opening: list[Chunk] = []
-        async for batch in chunks:
-            opening += batch
-            if any(chunk.has_content for chunk in batch):
-                break
-        return chunks, opening
-
-    async def complete(self, request: JSONObject) -> JSONObject:
-        """Answer within the total deadline; see `Provider.complete`."""
-        return await self._within("total", self._provider.complete(request))
-
-    async def embed(self, request: JSONObject) -> JSONObject:
-        """Embed within the total deadline; see `Provider.embed`."""
-        return await self._within("total", self._provider.embed(request))
-
-    async def models(self) -> list[JSONObject]:
-        """List the models within the first-token deadline; see `Provider.models`."""
-        return await self._within("first_token", self._provider.models())
-
-    async def _within(self, stage: str, call: Awaitable[Result]) -> Result:
+    async def limit(self, name: str, stage: str, call: Awaitable[Result]) -> Result:
+        """Await a call of the provider `name` for as long as `stage` allows."""
         try:
-            async with asyncio.timeout(self._seconds(stage)):
+            async with asyncio.timeout(getattr(self, stage)):
                 return await call
         except TimeoutError as error:
-            raise self._too_slow(stage) from error
+            raise self.too_slow(name, stage) from error
 
-    def _too_slow(self, stage: str) -> ProviderTimeoutError:
+    def too_slow(self, name: str, stage: str) -> ProviderTimeoutError:
+        """Build the error of a deadline that has passed."""
+        seconds: float = getattr(self, stage)
         return ProviderTimeoutError(
-            f"{self.name} passed the {stage} deadline of {self._seconds(stage):g} s", stage=stage
+            f"{name} passed the {stage} deadline of {seconds:g} s", stage=stage
         )
 
-    def _seconds(self, stage: str) -> float:
-        seconds: float = getattr(self._deadlines, stage)
-        return seconds
+
+@asynccontextmanager
+async def timed(
+    provider: Provider, request: JSONObject, deadlines: Deadlines
+) -> AsyncIterator[ChunkStream]:
+    """Open the provider's answer and wait for its first token; see `Provider.stream`."""
+    ends_at = asyncio.get_running_loop().time() + deadlines.total
+    stage = "first_token" if deadlines.first_token < deadlines.total else "total"
+    async with AsyncExitStack() as stack:
+        opened = _open(stack, provider, request)
+        chunks, opening = await deadlines.limit(provider.name, stage, opened)
+        too_slow = partial(deadlines.too_slow, provider.name)
+        stream = _TimedStream(opening, chunks, deadlines.idle, ends_at, too_slow)
+        stack.callback(stream.close)
+        yield stream
+
+
+async def _open(
+    stack: AsyncExitStack, provider: Provider, request: JSONObject
+) -> tuple[ChunkStream, list[Chunk]]:
+    """Read up to the first chunk with content, or the end of an empty answer."""
+    chunks = await stack.enter_async_context(provider.stream(request))
+    opening: list[Chunk] = []
+    async for batch in chunks:
+        opening += batch
+        if any(chunk.has_content for chunk in batch):
+            break
+    return chunks, opening
 
 
 class Interruptible:

@@ -12,6 +12,7 @@ https://platform.claude.com/docs/en/api/rate-limits#response-headers
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass
 
 import httpx
 from pydantic_core import from_json, to_json
@@ -33,6 +34,7 @@ from .base import (
 )
 from .sse import ServerSentEvent, SSEDecoder
 
+JSON = {"content-type": "application/json"}
 MAX_ERROR_BODY = 64 * 1024
 MAX_ERROR_TEXT = 200
 END_OF_BODY_GRACE = 0.25
@@ -77,23 +79,31 @@ Decode = Callable[[ServerSentEvent], list[Chunk] | None]
 """Turns one event of an answer into chunks, None for the end mark; raises ProviderError."""
 
 
+@dataclass(eq=False, repr=False)  # a repr would show the key
 class HTTPProvider:
-    """The base of the adapters: one provider's base URL and headers on a shared client."""
+    """The base of the adapters: one provider's address and key on a shared client.
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        *,
-        name: str,
-        base_url: str,
-        headers: Mapping[str, str],
-        on_headers: OnHeaders | None,
-    ) -> None:
-        self.name = name
-        self._client = client
-        self._base_url = base_url.rstrip("/")
-        self._headers = {"content-type": "application/json", **headers}
-        self._on_headers = on_headers or (lambda _: None)
+    `api_key` may be empty for a server without keys. `on_headers` is called with the headers of
+    each response, which carry the state of the account's rate limits.
+    """
+
+    client: httpx.AsyncClient
+    _: KW_ONLY
+    base_url: str
+    api_key: str = ""
+    name: str = ""
+    on_headers: OnHeaders | None = None
+
+    def _headers(self) -> dict[str, str]:
+        """Return the headers that carry the key, and others of the provider's own."""
+        raise NotImplementedError
+
+    def _note_headers(self, response: httpx.Response) -> None:
+        if self.on_headers:
+            self.on_headers(response.headers)
+
+    def _url(self, path: str) -> str:
+        return self.base_url.rstrip("/") + path
 
     @asynccontextmanager
     async def _stream(
@@ -104,14 +114,17 @@ class HTTPProvider:
         Leaving the context closes the connection if the answer has not ended.
         """
         # Compression would hold tokens back until a block is full.
-        headers = {**self._headers, "accept": "text/event-stream", "accept-encoding": "identity"}
-        call = self._client.stream(
-            "POST", self._base_url + path, content=_encode(body), headers=headers
-        )
+        headers = {
+            **JSON,
+            **self._headers(),
+            "accept": "text/event-stream",
+            "accept-encoding": "identity",
+        }
+        call = self.client.stream("POST", self._url(path), content=_encode(body), headers=headers)
         async with AsyncExitStack() as stack:
             with transport_errors(self.name):
                 response = await stack.enter_async_context(call)
-                self._on_headers(response.headers)
+                self._note_headers(response)
                 if response.status_code != httpx.codes.OK:
                     raise self._status_error(response, await _read_bounded(response))
             yield await stack.enter_async_context(aclosing(self._chunks(response, decode)))
@@ -157,10 +170,10 @@ class HTTPProvider:
         """Send a plain request and return the JSON object of its answer."""
         content = None if body is None else _encode(body)
         with transport_errors(self.name):
-            response = await self._client.request(
-                method, self._base_url + path, content=content, headers=self._headers
+            response = await self.client.request(
+                method, self._url(path), content=content, headers=JSON | self._headers()
             )
-        self._on_headers(response.headers)
+        self._note_headers(response)
         if response.status_code != httpx.codes.OK:
             raise self._status_error(response, response.content)
         return self._parse(response.content)
@@ -181,16 +194,20 @@ class HTTPProvider:
         return next((NAMED_ERRORS[name] for name in names if name in NAMED_ERRORS), None)
 
     def _status_error(self, response: httpx.Response, content: bytes) -> ProviderError:
-        status = response.status_code
         try:
             details = error_details(from_json(content))
         except ValueError:
             details = error_details(content[:MAX_ERROR_TEXT].decode("utf-8", "replace").strip())
+        status = response.status_code
         kind = STATUS_ERRORS.get(status) or self._kind_of(details)
         if kind is None:
             rejected = httpx.codes.is_client_error(status)
             kind = ProviderRejectedError if rejected else ProviderUnavailableError
-        return self._error(kind, f"answered {status}", details, response)
+        error = self._error(kind, f"answered {status}", details)
+        error.status = status
+        if kind is not ProviderAuthenticationError:
+            error.retry_after, error.has_retry_after = retry_after(response.headers)
+        return error
 
     def _answer_error(self, body: object) -> ProviderError:
         """Build the error of an answer under status 200 that is or contains an error object."""
@@ -199,27 +216,17 @@ class HTTPProvider:
         return self._error(kind, "failed to answer", details)
 
     def _error(
-        self,
-        kind: type[ProviderError],
-        event: str,
-        details: Mapping[str, object],
-        response: httpx.Response | None = None,
+        self, kind: type[ProviderError], event: str, details: Mapping[str, object]
     ) -> ProviderError:
         """Build an error with the provider's text, but not about credentials: it quotes the key."""
         message = f"{self.name} {event}"
         if kind is ProviderAuthenticationError:
             return kind(f"{message}: it refused the service's credentials")
-        code, param = details.get("code"), details.get("param")
-        seconds, has_retry_after = retry_after(response.headers) if response else (None, False)
-        return kind(
-            message,
-            detail=str(details.get("message") or ""),
-            code=None if code is None else str(code),
-            param=None if param is None else str(param),
-            status=response.status_code if response else None,
-            retry_after=seconds,
-            has_retry_after=has_retry_after,
-        )
+        error = kind(message, detail=str(details.get("message") or ""))
+        for field in ("code", "param"):
+            if details.get(field) is not None:
+                setattr(error, field, str(details[field]))
+        return error
 
 
 def error_details(body: object) -> Mapping[str, object]:

@@ -30,7 +30,6 @@ from app.embeddings.remote import RemoteEmbedder
 from app.llm.base import ProviderAuthenticationError
 from app.llm.openai import OpenAIProvider
 from app.llm.router import Router
-from app.llm.stream import DeadlineProvider
 from app.settings import Settings
 from app.stores.base import PassageStore, StoreUnavailableError
 from app.stores.pgvector import PgvectorStore  # optional: vector_store=pgvector
@@ -97,7 +96,7 @@ def build_embedder(settings: Settings, client: httpx.AsyncClient) -> Embedder:
         base_url=settings.openai_base_url,
         api_key=settings.openai_api_key.get_secret_value(),
     )
-    retrying = Router([DeadlineProvider(server, settings.deadlines)], models={})
+    retrying = Router([server], models={}, deadlines=settings.deadlines)
     return RemoteEmbedder(
         retrying.embed,
         model=settings.embedding_model,

@@ -9,7 +9,6 @@ from app.llm.base import JSONObject, Provider
 from app.llm.echo import EchoProvider
 from app.llm.openai import OpenAIProvider
 from app.llm.router import Ceiling, Router
-from app.llm.stream import DeadlineProvider
 from app.llm.transport import OnHeaders
 from app.retrieval.prompt import quoted
 from app.settings import OPENAI_URL, ProviderName, Settings
@@ -34,8 +33,9 @@ def build_provider(
                 "give both the same name"
             )
     return Router(
-        [DeadlineProvider(adapter, settings.deadlines) for adapter in adapters],
+        adapters,
         models=settings.models,
+        deadlines=settings.deadlines,
         ceiling=ceiling if settings.llm_adaptive else None,
     )
 

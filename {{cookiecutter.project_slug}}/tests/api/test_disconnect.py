@@ -1,25 +1,54 @@
-"""The client goes away: the provider's request is closed and the slot is free at once."""
+"""A client that leaves, or does not read, costs nothing more."""
 
 import asyncio
+import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
+from app.api.stream import while_connected
 from app.llm.base import Chunk, ChunkStream, JSONObject
 from app.llm.echo import EchoProvider
-from tests.api.unread import FLOOD, unread
 from tests.service import (
     COMPLETION,
     EMBEDDING,
     QUESTION,
+    RunningService,
     at_upstream,
     eventually,
     serve,
     text_of,
 )
 from tests.upstream import Action, FakeUpstream, Script
+
+FLOOD = Script(tokens=["x" * 10_000] * 1000)
+"""10 MB: more than every buffer on the way holds."""
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@asynccontextmanager
+async def unread(service: RunningService, path: str, body: dict[str, Any]) -> AsyncIterator[None]:
+    """Ask, read nothing of the answer, and reset the connection on leaving."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: {service.host}\r\ncontent-type: application/json\r\n"
+    length = f"content-length: {len(content)}\r\n\r\n"
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        await loop.sock_connect(client, (service.host, service.port))
+        await loop.sock_sendall(client, (head + length).encode() + content)
+        yield
+
 
 STREAMED = {**COMPLETION, "stream": True}
 ROUTES = [
@@ -174,3 +203,67 @@ async def test_silence_of_the_provider_is_not_the_clients(upstream: FakeUpstream
     upstream.script = Script(tokens=2, token_interval=1.8)
     async with serve(**at_upstream(upstream, send_timeout=1.5)) as service:
         assert (await service.chat())[-1].name == "done"
+
+
+class Caller:
+    """A client whose body has been read, and who may hang up."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self.request = Request({"type": "http"}, receive=self.receive)
+
+    async def receive(self) -> Message:
+        """Wait for the end."""
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+
+async def test_result_is_returned() -> None:
+    """As long as the client listens, work is just awaited."""
+    assert await while_connected(Caller().request, asyncio.sleep(0, "result")) == "result"
+
+
+async def test_client_that_leaves_ends_the_work() -> None:
+    """When the client goes the work is cancelled, and has ended before that is told."""
+    caller, ended = Caller(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            caller.gone.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.set()
+
+    with pytest.raises(ClientDisconnect):
+        await while_connected(caller.request, work())
+    assert ended.is_set()
+
+
+async def test_failure_is_raised_as_it_is() -> None:
+    """What goes wrong is raised itself, not in a group, and with what caused it."""
+
+    async def work() -> None:
+        raise RuntimeError from KeyError("cause")
+
+    with pytest.raises(RuntimeError) as raised:
+        await while_connected(Caller().request, work())
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+async def test_cancellation_reaches_the_work() -> None:
+    """Who is cancelled from outside passes it on."""
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(while_connected(Caller().request, work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()

@@ -1,6 +1,8 @@
-"""What a client is told when the answer cannot begin: a status of its own, and why."""
+"""What a client is told when an answer cannot begin, or breaks off after it has begun."""
 
+import json
 import socket
+from typing import Any
 
 import httpx
 import pytest
@@ -10,12 +12,15 @@ from tests.service import (
     EMBEDDING,
     QUESTION,
     SERVICE_KEY,
+    Event,
     RunningService,
     at_upstream,
     error_of,
     serve,
+    text_of,
 )
-from tests.upstream import Action, FakeUpstream, Script
+from tests.upstream import Action, FakeUpstream, Script, Step, sse
+from tests.upstream.wire import Request
 
 ROUTES = (
     ("/chat", QUESTION),
@@ -183,3 +188,196 @@ async def test_wait_that_is_too_long_is_503(upstream: FakeUpstream) -> None:
             assert int(response.headers["retry-after"]) >= 1
         assert upstream.counts.received == 1
         assert service.queued == 0
+
+
+RATE_LIMITED = sse(
+    {"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded"}}
+)
+FAILURES: list[tuple[Step, str]] = [
+    (Action.CUT, "provider_broken_stream"),
+    (Action.RESET, "provider_broken_stream"),
+    (Action.END, "provider_broken_stream"),
+    (b"data: {garbage\n\n", "provider_broken_stream"),
+    (Action.HOLD, "provider_timeout"),
+    (RATE_LIMITED, "provider_rate_limited"),
+]
+IDS = ["cut", "reset", "end", "garbage", "hang", "error"]
+
+
+def patience_with(failure: Step) -> dict[str, float]:
+    """Return the deadlines: short ones for what only a deadline ends."""
+    return {"llm_timeout_idle": 0.3} if failure is Action.HOLD else {}
+
+
+def breaking(failure: Step) -> Script:
+    """Say a token, wait to be released, say another, and fail."""
+    return Script(tokens=3, before_event={2: Action.HOLD, 3: failure})
+
+
+@pytest.mark.parametrize(("failure", "kind"), FAILURES, ids=IDS)
+async def test_chat_ends_with_an_error_event(
+    upstream: FakeUpstream, failure: Step, kind: str
+) -> None:
+    """After the first byte a failure is the last event, and there is no done."""
+    upstream.script = breaking(failure)
+    settings = at_upstream(upstream, **patience_with(failure))
+    async with serve(**settings) as service, service.stream() as events:
+        assert await anext(events) == Event("token", {"text": " token0"})
+        upstream.release()
+        *_, last = [event async for event in events]
+        await service.idle()
+    assert last.name == "error"
+    assert last.data["type"] == kind
+    assert last.data["message"]
+    await upstream.wait_live(0)
+
+
+@pytest.mark.parametrize(("failure", "kind"), FAILURES, ids=IDS)
+async def test_completion_ends_with_an_error_object(
+    upstream: FakeUpstream, failure: Step, kind: str
+) -> None:
+    """On /v1 the error is the last data, in OpenAI's shape, and no [DONE] follows."""
+    upstream.script = breaking(failure)
+    body = {**COMPLETION, "stream": True}
+    settings = at_upstream(upstream, **patience_with(failure))
+    async with (
+        serve(**settings) as service,
+        service.client.stream("POST", "/v1/chat/completions", json=body) as response,
+    ):
+        lines = (line async for line in response.aiter_lines() if line)
+        while "token0" not in await anext(lines):
+            pass
+        upstream.release()
+        *_, last = [line async for line in lines]
+    error: dict[str, Any] = json.loads(last.removeprefix("data: "))["error"]
+    assert error["type"] == kind
+    assert error.keys() >= {"message", "code", "param"}
+
+
+async def test_error_event_says_when_to_come_back(upstream: FakeUpstream) -> None:
+    """An error event has the type and retry_after that a refusal would have had."""
+    upstream.script = breaking(RATE_LIMITED)
+    async with serve(**at_upstream(upstream)) as service, service.stream() as events:
+        await anext(events)
+        upstream.release()
+        *_, last = [event async for event in events]
+        upstream.script = Script(status=429)
+        refused = await service.client.post("/chat", json=COMPLETION)
+    error = refused.json()["error"]
+    assert last.data["type"] == error["type"] == "provider_rate_limited"
+    assert last.data["retry_after"] == error["retry_after"] > 0
+
+
+async def test_wait_that_is_too_long_after_queued(upstream: FakeUpstream) -> None:
+    """Whoever was told its place and gets no turn is told so by an event."""
+    upstream.script = Script(before_event={2: Action.HOLD})
+    settings = at_upstream(upstream, llm_max_concurrency=1, llm_queue_timeout=0.05)
+    async with serve(**settings) as service, service.stream() as first:
+        await anext(first)
+        queued, error = await service.chat()
+        assert upstream.counts.received == 1
+    assert queued == Event("queued", {"position": 1})
+    assert error.name == "error"
+    assert error.data["type"] == "queue_timeout"
+    assert error.data["retry_after"] > 0
+
+
+async def test_failure_after_queued_is_an_event(upstream: FakeUpstream) -> None:
+    """When the response has started with `queued`, the provider's refusal is an event too."""
+    upstream.queue.append(Script(before_event={2: Action.HOLD}))
+    upstream.script = Script(status=401)
+    settings = at_upstream(upstream, llm_max_concurrency=1)
+    async with serve(**settings) as service, service.stream() as first:
+        await anext(first)
+        async with service.stream() as events:
+            assert (await anext(events)).name == "queued"
+            upstream.release()
+            rest = [event async for event in events]
+    assert [(event.name, event.data["type"]) for event in rest] == [
+        ("error", "provider_authentication")
+    ]
+
+
+SLOTS = 10
+
+
+def falling_back(upstream: FakeUpstream, to: str) -> dict[str, Any]:
+    """Return settings for openai at this upstream, then `to`, under a ceiling that adapts."""
+    return at_upstream(
+        upstream,
+        llm_adaptive=True,
+        llm_max_concurrency=SLOTS,
+        llm_provider=f"openai,{to}",
+        llm_queue_timeout=3,
+        anthropic_base_url=upstream.origin,
+        anthropic_api_key="key",
+    )
+
+
+def limited(retry_after: int) -> Script:
+    """Make the refusal of a provider whose rate is used up."""
+    return Script(status=429, headers={"retry-after": str(retry_after)})
+
+
+async def answers(service: RunningService, requests: int) -> list[str]:
+    """Ask one after the other; return the texts of the answers, which are whole."""
+    texts = []
+    for _ in range(requests):
+        events = await service.chat()
+        assert events[-1].name == "done"
+        texts.append(text_of(events))
+    return texts
+
+
+@pytest.mark.parametrize("retry_after", [7, 120])
+async def test_refusal_of_the_first_stops_nobody(upstream: FakeUpstream, retry_after: int) -> None:
+    """While the first provider asks to be left alone, it is, and the next answers at once."""
+    upstream.script = limited(retry_after)
+    async with serve(**falling_back(upstream, "echo")) as service:
+        assert await answers(service, 3) == [QUESTION["messages"][0]["content"]] * 3
+        assert service.services.limiter.limit == SLOTS
+    assert upstream.counts.received == 1
+
+
+async def test_embeddings_wait_for_the_first_alone(upstream: FakeUpstream) -> None:
+    """Embeddings have no fallback: they are told how long the first provider is left alone."""
+    upstream.script = limited(40)
+    async with serve(**falling_back(upstream, "echo")) as service:
+        await answers(service, 1)
+        refused = await service.client.post("/v1/embeddings", json=EMBEDDING)
+    assert (refused.status_code, error_of(refused)["type"]) == (429, "provider_rate_limited")
+    assert 0 < error_of(refused)["retry_after"] <= 40
+    assert upstream.counts.received == 1
+
+
+async def test_shortest_wait_is_told_when_all_refuse(upstream: FakeUpstream) -> None:
+    """When every provider is left alone, the client is told when the first of them is back."""
+
+    def script(request: Request) -> Script:
+        return limited(40 if request.path == "/v1/messages" else 50)
+
+    upstream.script = script
+    async with serve(**falling_back(upstream, "anthropic")) as service:
+        refused = [await service.client.post("/chat", json=QUESTION) for _ in range(2)]
+    assert [response.status_code for response in refused] == [429, 429]
+    assert {error_of(response)["type"] for response in refused} == {"provider_rate_limited"}
+    assert error_of(refused[0])["retry_after"] == 40
+    assert 0 < error_of(refused[1])["retry_after"] < 40
+    assert upstream.counts.received == 2
+
+
+async def test_load_that_nobody_bears_lowers_the_ceiling(upstream: FakeUpstream) -> None:
+    """The last provider's refusal is everybody's, and the ceiling follows it."""
+    upstream.script = Script(status=503, headers=AT_ONCE)
+    async with serve(**falling_back(upstream, "anthropic")) as service:
+        refused = await service.client.post("/chat", json=QUESTION)
+        assert refused.status_code == 503
+        assert 1 <= service.services.limiter.limit < SLOTS
+
+
+async def test_load_that_the_fallback_bears_leaves_the_ceiling(upstream: FakeUpstream) -> None:
+    """The first provider's refusals are no reason to let fewer calls through to the next."""
+    upstream.script = Script(status=503, headers=AT_ONCE)
+    async with serve(**falling_back(upstream, "echo")) as service:
+        await answers(service, 2)
+        assert service.services.limiter.limit == SLOTS

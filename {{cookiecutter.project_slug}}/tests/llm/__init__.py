@@ -55,7 +55,7 @@ def text_of(chunks: Sequence[Chunk]) -> str:
     return "".join(chunk.text for chunk in chunks)
 
 
-def says(text: str) -> Chunk:
+def text_chunk(text: str) -> Chunk:
     """Make a chunk that adds this text."""
     return Chunk({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
 

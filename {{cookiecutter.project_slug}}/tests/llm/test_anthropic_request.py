@@ -66,7 +66,7 @@ def translated(**fields: Any) -> JSONObject:
     """Translate a plain question with these fields; it must be one that Anthropic accepts."""
     request = {"model": "m", **MESSAGES, **fields}
     before = deepcopy(request)
-    body = messages_request(request, default_max_tokens=500)
+    body = messages_request(request)
     assert request == before, "the next provider in a fallback gets the same request"
     return body
 
@@ -84,7 +84,7 @@ def test_every_field_of_openai_is_translated_dropped_or_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "added"),
     [
-        ({}, {"max_tokens": 500}),
+        ({}, {"max_tokens": 16_384}),
         (dict.fromkeys(DROPPED - {"n"}, "any") | {"n": 1}, {}),
         (dict.fromkeys((TRANSLATED | DROPPED | REFUSED) - {"messages"}), {}),
         ({"thinking": ADAPTIVE, "top_k": 5}, {"thinking": ADAPTIVE, "top_k": 5}),
@@ -269,7 +269,7 @@ def test_whatever_a_client_sends_is_translated_or_refused(
 ) -> None:
     """A body of any shape leads to a request or to a refusal, never to a crash."""
     try:
-        body = messages_request({**fields, "messages": messages}, default_max_tokens=500)
+        body = messages_request({**fields, "messages": messages})
     except ProviderRejectedError:
         return
     assert isinstance(body["messages"], list)

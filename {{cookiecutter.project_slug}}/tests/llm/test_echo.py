@@ -26,15 +26,15 @@ async def test_repeats_the_last_user_message_at_its_pace() -> None:
     echo = EchoProvider(first_token_delay=3, token_interval=2)
     clock = asyncio.get_running_loop().time
     async with echo.stream(asks("How are you?")) as answer:
-        heard = [(clock(), text_of(batch)) async for batch in answer]
-    assert heard == [(3.0, "How"), (5.0, " are"), (7.0, " you?"), (7.0, "")]
+        received = [(clock(), text_of(batch)) async for batch in answer]
+    assert received == [(3.0, "How"), (5.0, " are"), (7.0, " you?"), (7.0, "")]
 
 
-@pytest.mark.parametrize(("made", "said"), [("Said so.", "Said so."), (None, "How are you?")])
-async def test_the_answer_can_be_made(made: str | None, said: str) -> None:
+@pytest.mark.parametrize(("made", "text"), [("Made up.", "Made up."), (None, "How are you?")])
+async def test_the_answer_can_be_made(made: str | None, text: str) -> None:
     """What `answer` makes of the messages is the answer; without it the question is repeated."""
     echo = EchoProvider(answer=lambda messages: made if messages else "no messages")
-    assert text_of(await ask(echo, asks("How are you?"))) == said
+    assert text_of(await ask(echo, asks("How are you?"))) == text
 
 
 async def test_an_answer_has_openais_shape() -> None:
@@ -87,14 +87,14 @@ async def test_any_content_has_an_answer(content: object, text: str) -> None:
     assert text_of(await ask(EchoProvider(), asks(content))).strip() == text
 
 
-@pytest.mark.parametrize("parts", [1, MAX_TEXT])
-async def test_of_a_long_message_the_beginning_is_repeated(parts: int) -> None:
+@pytest.mark.parametrize("count", [1, MAX_TEXT])
+async def test_of_a_long_message_the_beginning_is_repeated(count: int) -> None:
     """Text over the limit is cut, in one part or many, in the answer and in the usage."""
-    content = [{"type": "text", "text": "word " * (MAX_TEXT // parts)}] * parts
-    answer = await EchoProvider().complete({"messages": [{"role": "user", "content": content}]})
-    said = answer["choices"][0]["message"]["content"]
-    assert len(said) <= MAX_TEXT
-    assert answer["usage"]["prompt_tokens"] == len(said.split())
+    parts = [{"type": "text", "text": "word " * (MAX_TEXT // count)}] * count
+    answer = await EchoProvider().complete({"messages": [{"role": "user", "content": parts}]})
+    content = answer["choices"][0]["message"]["content"]
+    assert len(content) <= MAX_TEXT
+    assert answer["usage"]["prompt_tokens"] == len(content.split())
 
 
 @pytest.mark.parametrize("content", [" " * 20_000, [{"text": ""}] * 20_000])

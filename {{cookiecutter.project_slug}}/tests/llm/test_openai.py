@@ -91,6 +91,7 @@ async def test_without_a_key_no_header_is_sent(
     await ask(OpenAIProvider(client, base_url=f"{upstream.base_url}/"))
     with_key, without = (request.headers for request in upstream.requests)
     assert with_key["authorization"] == f"Bearer {KEY}"
+    assert with_key["content-type"] == "application/json"
     assert with_key["accept-encoding"] == "identity"
     assert "authorization" not in without
 

@@ -19,14 +19,15 @@ from app.llm.base import (
     ProviderUnavailableError,
 )
 from app.llm.router import Retry, Router
-from app.llm.stream import DeadlineProvider, Deadlines
+from app.llm.stream import Deadlines
 
-from . import QUESTION, ScriptedProvider, Step, ask, ask_until_error, says, text_of
+from . import QUESTION, ScriptedProvider, Step, ask, ask_until_error, text_chunk, text_of
 
-ANSWER: list[Step] = [says("Hello")]
-FROM_ONE: list[Step] = [says("from one")]
-FROM_TWO: list[Step] = [says("from two")]
+ANSWER: list[Step] = [text_chunk("Hello")]
+FROM_ONE: list[Step] = [text_chunk("from one")]
+FROM_TWO: list[Step] = [text_chunk("from two")]
 MODELS = {"one": "model-of-one", "two": "model-of-two"}
+DEADLINES = Deadlines(first_token=90, idle=90, total=90)
 BUSY = ProviderOverloadedError("busy")
 REJECTED = ProviderRejectedError("rejected")
 LATE = ProviderTimeoutError("too slow", stage="first_token")
@@ -64,7 +65,7 @@ def two_of(*scripts: Sequence[Step]) -> ScriptedProvider:
 def router(*providers: ScriptedProvider, **retry: float) -> Router:
     """Route between providers, with waits that are not left to chance."""
     rules = Retry(**{"attempts": 2, "random": lambda: 1.0, **retry})  # type: ignore[arg-type]
-    return Router(providers, models=MODELS, retry=rules)
+    return Router(providers, models=MODELS, deadlines=DEADLINES, retry=rules)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,8 @@ async def test_waits_double_up_to_the_longest(random: float, waits: list[float])
     rules = Retry(attempts=5, first_wait=2, longest_wait=10, random=lambda: random)
     assert [rules.wait(attempt, BUSY) for attempt in range(1, 6)] == [*waits, None]
     one = one_of([BUSY], [BUSY], [BUSY], [BUSY], [BUSY])
-    assert (await ask_until_error(Router([one], models=MODELS, retry=rules)))[1] is BUSY
+    provider = Router([one], models=MODELS, deadlines=DEADLINES, retry=rules)
+    assert (await ask_until_error(provider))[1] is BUSY
     assert (now(), len(one.requests)) == (sum(waits), 5)
 
 
@@ -222,7 +224,7 @@ async def test_the_first_providers_failure_is_raised(second: ProviderError) -> N
 
 async def test_nothing_is_retried_after_the_first_token() -> None:
     """The caller has part of an answer: the failure ends it, and nobody else is called."""
-    one, two = one_of([says("Hel"), BUSY]), two_of()
+    one, two = one_of([text_chunk("Hel"), BUSY]), two_of()
     chunks, error = await ask_until_error(router(one, two))
     assert (text_of(chunks), error) == ("Hel", BUSY)
     assert (len(one.requests), one.open) == (1, 0)
@@ -263,7 +265,7 @@ async def test_a_cancel_during_the_wait_ends_the_call() -> None:
 
 async def test_leaving_early_closes_the_stream() -> None:
     """The stream of whichever provider answered is closed when the caller leaves."""
-    one, two = one_of([BUSY], [BUSY]), two_of([says("Hel"), says("lo")])
+    one, two = one_of([BUSY], [BUSY]), two_of([text_chunk("Hel"), text_chunk("lo")])
     async with router(one, two).stream(QUESTION) as answer:
         await anext(answer)
         assert two.open == 1
@@ -271,7 +273,7 @@ async def test_leaving_early_closes_the_stream() -> None:
 
 
 class RecordingCeiling:
-    """Records what it is told: served calls by their start, overloads by their wait."""
+    """Records served calls by their start, overloads by their start and wait."""
 
     def __init__(self) -> None:
         self.served: list[float] = []
@@ -289,8 +291,9 @@ class RecordingCeiling:
 def under_ceiling(*providers: ScriptedProvider) -> tuple[Router, RecordingCeiling]:
     """Route between providers without retries, under a ceiling."""
     ceiling = RecordingCeiling()
-    timed = [DeadlineProvider(provider, Deadlines(90, 90, 90)) for provider in providers]
-    return Router(timed, models=MODELS, retry=Retry(attempts=1), ceiling=ceiling), ceiling
+    rules = Retry(attempts=1)
+    router = Router(providers, models=MODELS, deadlines=DEADLINES, retry=rules, ceiling=ceiling)
+    return router, ceiling
 
 
 @every_call
@@ -310,7 +313,7 @@ def under_ceiling(*providers: ScriptedProvider) -> tuple[Router, RecordingCeilin
     ],
     ids=str,
 )
-async def test_the_ceiling_hears_of_overload_alone(
+async def test_only_overload_lowers_the_ceiling(
     call: Ask, error: ProviderError, overloads: list[tuple[float, float | None]]
 ) -> None:
     """429, 503, 529 and a late first token count, with a Retry-After; nothing else does."""
@@ -322,9 +325,9 @@ async def test_the_ceiling_hears_of_overload_alone(
 
 
 @every_call
-async def test_the_ceiling_hears_of_a_served_call_once(call: Ask) -> None:
+async def test_a_served_call_counts_once(call: Ask) -> None:
     """A served call counts once, with the time at which it began."""
-    provider, ceiling = under_ceiling(one_of([2.0, says("a")]))
+    provider, ceiling = under_ceiling(one_of([2.0, text_chunk("a")]))
     await asyncio.sleep(1)
     await call(provider)
     assert (ceiling.overloads, ceiling.served) == ([], [1.0])
@@ -332,7 +335,7 @@ async def test_the_ceiling_hears_of_a_served_call_once(call: Ask) -> None:
 
 async def test_a_stream_is_served_once_it_is_open() -> None:
     """What becomes of a stream after its opening counts for nothing, also an overload."""
-    provider, ceiling = under_ceiling(one_of([says("a"), ProviderOverloadedError("late")]))
+    provider, ceiling = under_ceiling(one_of([text_chunk("a"), ProviderOverloadedError("late")]))
     async with provider.stream(QUESTION) as chunks:
         assert len(ceiling.served) == 1
         with suppress(ProviderOverloadedError):

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from app.llm.base import BrokenStreamError, ProviderTimeoutError
-from app.llm.stream import DeadlineProvider, Deadlines
+from app.llm.router import Retry, Router
+from app.llm.stream import Deadlines
 
 from . import (
     FINISH,
@@ -18,13 +19,13 @@ from . import (
     Step,
     ask,
     ask_until_error,
-    says,
+    text_chunk,
     text_of,
 )
 
 DEADLINES = Deadlines(first_token=10, idle=5, total=60)
 HANG = 1000.0
-ONE, TWO = says("One"), says("Two")
+ONE, TWO = text_chunk("One"), text_chunk("Two")
 
 
 def now() -> float:
@@ -34,10 +35,11 @@ def now() -> float:
 
 def under_deadlines(
     *script: Step, deadlines: Deadlines = DEADLINES
-) -> tuple[ScriptedProvider, DeadlineProvider]:
+) -> tuple[ScriptedProvider, Router]:
     """Make a provider for one call, and the same under deadlines."""
     provider = ScriptedProvider(script)
-    return provider, DeadlineProvider(provider, deadlines)
+    retry = Retry(attempts=1)
+    return provider, Router([provider], models={}, deadlines=deadlines, retry=retry)
 
 
 async def test_an_answer_in_time_is_complete() -> None:
@@ -124,7 +126,7 @@ async def test_the_providers_own_errors_pass(script: list[Step]) -> None:
     ],
 )
 async def test_plain_calls_have_a_deadline(
-    call: Callable[[DeadlineProvider], Awaitable[object]], seconds: float
+    call: Callable[[Router], Awaitable[object]], seconds: float
 ) -> None:
     """A whole answer may take the total; a list of models the first token's time."""
     assert await call(under_deadlines(seconds - 1)[1])
