@@ -28,14 +28,23 @@ class Answers:
         finally:
             self.open -= 1
 
-    async def load(self, calls: list[Coroutine[Any, Any, Any]], *, limit: int) -> list[Any]:
-        """Make the calls, cancel a third of them in mid-stream, and return what the others get."""
+    async def load(
+        self,
+        calls: list[Coroutine[Any, Any, Any]],
+        *,
+        limit: int,
+        queued: Callable[[int], bool] = lambda _: True,
+    ) -> list[Any]:
+        """Make the calls, cancel a third of them, and return the results of the others.
+
+        `limit` calls are served at once; `queued` checks how many wait.
+        """
         tasks = [asyncio.create_task(call) for call in calls]
-        await until(lambda: self.open == limit)
+        await until(lambda: self.open == limit and queued(len(tasks) - limit))
         for task in tasks[::3]:
             task.cancel()
         rest = [task for task in tasks if task not in tasks[::3]]
-        await until(lambda: self.open == min(limit, len(rest)))
+        await until(lambda: self.open == min(limit, len(rest)) and queued(len(rest) - limit))
         self.finish.set()
         results = await asyncio.gather(*rest)
         await until(lambda: not self.open)
@@ -84,11 +93,16 @@ async def concurrency() -> None:
 
     async with client_of(disconnects.api) as client:
         assert (await client.post("/answer")).text == "".join(f"{n}\n" for n in range(10))
-        answers = slots.answer = disconnects.answer = Answers("Hel", "lo")
+        answers = slots.answer = Answers("Hel", "lo")
+        await answers.load([client.post("/answer") for _ in range(60)], limit=20)
+        await until(lambda: slots.limiter.in_flight == 0)
+        answers = disconnects.answer = Answers("Hel", "lo")
         calls = [client.post("/watched", headers={"x-api-key": str(n % 7)}) for n in range(200)]
-        texts = await answers.load(calls, limit=20)
+        texts = await answers.load(
+            calls, limit=20, queued=lambda number: slots.limiter.snapshot().queued == number
+        )
         assert {response.text for response in texts} == {"Hello"}
-        await until(lambda: slots.limiter.in_flight == slots.limiter.snapshot().queued == 0)
+        await until(lambda: slots.limiter.in_flight == 0)
 
 
 async def ratelimit() -> None:
@@ -99,6 +113,7 @@ async def ratelimit() -> None:
         os.environ["REDIS_URL"] = server.connection_url
         import budgets
 
+        budgets.DEADLINE = 60
         async with client_of(budgets.api) as client:
             calls = [client.post("/answer", json={"question": "Hello"}) for _ in range(200)]
             statuses = [response.status_code for response in await asyncio.gather(*calls)]
@@ -165,13 +180,13 @@ async def stores() -> None:
     from app.stores.base import Passage, Source
     from app.stores.sqlite import SqliteStore
 
-    texts = ["Goods that are returned", "Quantum chromodynamics", "Opening hours"]
-    *vectors, vector = await HashingEmbedder().embed([*texts, "returning goods"])
+    texts = ["Database", "Quantum chromodynamics", "Opening hours"]
+    *vectors, vector = await HashingEmbedder().embed([*texts, "databank"])
     async with SqliteStore("sqlite:///store.db") as store:
         async with asyncio.TaskGroup() as group:
             for text, row in zip(texts, vectors, strict=True):
                 group.create_task(store.replace(Source(text, text), [Passage(text, row)]))
-        (hit,) = await store.search("returning goods", vector, limit=1)
+        (hit,) = await store.search("databank", vector, limit=1)
         assert hit.text == texts[0]
         await store.delete(hit.document_id)
         assert await store.count() == 2
