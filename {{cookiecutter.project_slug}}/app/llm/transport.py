@@ -243,10 +243,10 @@ def error_details(body: object) -> Mapping[str, object]:
 def retry_after(
     headers: Mapping[str, str], *, now: float | None = None
 ) -> tuple[float | None, bool]:
-    """Return how many seconds the provider asks to wait, and whether it says so explicitly.
+    """Return how many seconds to wait, and whether the provider has a Retry-After.
 
-    Explicit are `retry-after-ms` and `Retry-After`. Without them it is the last reset of the rate
-    limits that are used up, else None. `now` is in seconds since the epoch.
+    `retry-after-ms` is more exact than `Retry-After`. Without either the wait ends with the last
+    reset of the used-up rate limits; None if there is none. `now` is in seconds since the epoch.
     """
     for value in (f"{headers.get('retry-after-ms', '')}ms", headers.get("retry-after", "")):
         seconds = parse_retry_after(value, now=now)
