@@ -102,6 +102,7 @@ class AnthropicProvider(HTTPProvider):
             raise self._malformed("a list of models") from error
 
     def _kind_of(self, details: Mapping[str, object]) -> type[ProviderError] | None:
+        """Tell an empty account from a bad request, so that another provider may answer."""
         if str(details.get("message")).startswith(OUT_OF_CREDIT):
             return ProviderRateLimitedError
         return super()._kind_of(details)
@@ -111,7 +112,10 @@ class AnthropicProvider(HTTPProvider):
 
 
 class _Answer:
-    """One streamed answer: turns its events into chunks."""
+    """One streamed answer: turns its events into chunks.
+
+    Anthropic numbers all blocks, OpenAI the tool calls alone: `_tool_calls` maps one to the other.
+    """
 
     def __init__(self) -> None:
         self._head = _head({"id": "", "model": ""}, "chat.completion.chunk")
@@ -138,6 +142,7 @@ class _Answer:
         return []
 
     def _block_start(self, index: int, block: JSONObject) -> list[Chunk]:
+        """Open a block; some servers send its text with it already."""
         if block["type"] == "text" and block.get("text"):
             return self._chunk({"content": block["text"]})
         if block["type"] != "tool_use":
@@ -149,6 +154,7 @@ class _Answer:
         return self._chunk({"tool_calls": [call]})
 
     def _block_delta(self, index: int, delta: JSONObject) -> list[Chunk]:
+        """Add to a block; signatures and citations have no place in OpenAI's format."""
         match delta["type"]:
             case "text_delta":
                 return self._chunk({"content": delta["text"]})
@@ -159,6 +165,7 @@ class _Answer:
         return []
 
     def _arguments(self, index: int, piece: str) -> list[Chunk]:
+        """Add to the arguments of the call in the block of this index."""
         self._without_arguments.discard(index)
         call = {"index": self._tool_calls[index], "function": {"arguments": piece}}
         return self._chunk({"tool_calls": [call]})
@@ -178,6 +185,7 @@ class _Answer:
             self._usage |= {name: count for name, count in counts.items() if count is not None}
 
     def _chunk(self, delta: JSONObject, finish_reason: str | None = None) -> list[Chunk]:
+        """Make one chunk that adds `delta`."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return [Chunk({**self._head, "choices": [choice], "usage": None})]
 
@@ -211,6 +219,7 @@ def _head(message: JSONObject, kind: str) -> JSONObject:
 
 
 def _tool_call(block: JSONObject) -> JSONObject:
+    """Translate a call; its arguments are an object here, JSON text at OpenAI."""
     function = {"name": block["name"], "arguments": to_json(block["input"]).decode()}
     return {"id": block["id"], "type": "function", "function": function}
 
@@ -237,5 +246,6 @@ def _usage(counts: object) -> JSONObject | None:
 
 
 def _model(model: JSONObject) -> JSONObject:
+    """Translate a model; its date is RFC 3339 here, seconds since the epoch at OpenAI."""
     created = int(datetime.fromisoformat(model["created_at"]).timestamp())
     return {"id": model["id"], "object": "model", "created": created, "owned_by": "anthropic"}

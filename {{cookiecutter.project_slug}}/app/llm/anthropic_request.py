@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from .base import JSONObject, ProviderRejectedError
 
+# A test holds these tables against the fields of OpenAI's SDK.
 TRANSLATED = frozenset(
     {
         "max_completion_tokens", "max_tokens", "messages", "parallel_tool_calls",
@@ -74,6 +75,7 @@ def _extras(value: Mapping[str, Any], known: frozenset[str]) -> JSONObject:
 
 
 def _conversation(messages: list[JSONObject]) -> JSONObject:
+    """Split messages into the system prompt and alternating turns, tool results first in each."""
     system: list[JSONObject] = []
     turns: list[JSONObject] = []
     for message in messages:
@@ -90,6 +92,7 @@ def _conversation(messages: list[JSONObject]) -> JSONObject:
 
 
 def _turn(message: JSONObject) -> tuple[str, list[JSONObject]]:
+    """Return the role at Anthropic and the content blocks of one message."""
     match message["role"]:
         case "system" | "developer":
             return "system", _blocks(message["content"])
@@ -105,6 +108,7 @@ def _turn(message: JSONObject) -> tuple[str, list[JSONObject]]:
 
 
 def _tool_use(call: JSONObject) -> JSONObject:
+    """Translate a call; its arguments are JSON text at OpenAI, an object here."""
     name, arguments = call["function"]["name"], call["function"].get("arguments") or "{}"
     try:
         parsed = from_json(arguments, allow_inf_nan=False)
@@ -116,6 +120,7 @@ def _tool_use(call: JSONObject) -> JSONObject:
 
 
 def _tool_result(message: JSONObject) -> JSONObject:
+    """Translate the result of a call, a message of its own at OpenAI."""
     content = message.get("content") or ""
     return {
         **_extras(message, TOOL_MESSAGE_FIELDS),
@@ -140,6 +145,7 @@ def _blocks(content: str | list[JSONObject] | None) -> list[JSONObject]:
 
 
 def _block(part: JSONObject) -> JSONObject:
+    """Translate one content part; what Anthropic does not take is refused by name."""
     extras = _extras(part, PART_FIELDS)
     match part["type"]:
         case "text" | "refusal" as kind:
@@ -151,6 +157,7 @@ def _block(part: JSONObject) -> JSONObject:
 
 
 def _image(url: str) -> JSONObject:
+    """Translate the address of an image; Anthropic fetches it, or gets its bytes."""
     if url.startswith(("https://", "http://")):
         return {"type": "url", "url": url}
     found = DATA_URL.fullmatch(url)
@@ -160,6 +167,7 @@ def _image(url: str) -> JSONObject:
 
 
 def _limits(given: JSONObject) -> JSONObject:
+    """Translate the limits of the answer, and the end user for Anthropic's abuse detection."""
     max_tokens = given.get("max_tokens", DEFAULT_MAX_TOKENS)
     limits: JSONObject = {"max_tokens": given.get("max_completion_tokens", max_tokens)}
     if "stop" in given:
@@ -170,6 +178,7 @@ def _limits(given: JSONObject) -> JSONObject:
 
 
 def _sampling(given: JSONObject) -> JSONObject:
+    """Translate sampling parameters, for the models that accept them."""
     model = given.get("model", "")
     if "claude" in model and not CLAUDE_WITH_SAMPLING.search(model):
         return {}
@@ -193,6 +202,7 @@ def _tools(given: JSONObject) -> JSONObject:
 
 
 def _tool(tool: JSONObject) -> JSONObject:
+    """Translate a function; tools of Anthropic's own pass through."""
     if "function" not in tool:
         return tool  # one of Anthropic's own, such as its web search
     function = tool["function"]
@@ -204,6 +214,7 @@ def _tool(tool: JSONObject) -> JSONObject:
 
 
 def _tool_choice(choice: str | JSONObject) -> JSONObject:
+    """Translate the choice of a tool; choices of Anthropic's own pass through."""
     if isinstance(choice, str):
         return {"type": TOOL_CHOICES.get(choice, choice)}
     if choice["type"] == "function":

@@ -91,6 +91,7 @@ class EchoProvider:
         return [{"id": self.name, "object": "model", "created": 0, "owned_by": "this service"}]
 
     def _answer(self, request: JSONObject) -> tuple[list[str], str]:
+        """Return the tokens of the answer and its finish reason."""
         answer = self.answer(request["messages"])
         text = _last_user_text(request) if answer is None else answer
         # Without rstrip() the pattern would look for the word after each of the last blanks.
@@ -112,6 +113,7 @@ def _last_user_text(request: JSONObject) -> str:
 
 
 def _text(content: object) -> str:
+    """Read text content, or the text parts of a list, up to a bound."""
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))
         content = " ".join(part for part in parts if isinstance(part, str))
@@ -119,6 +121,7 @@ def _text(content: object) -> str:
 
 
 def _head(request: JSONObject, kind: str) -> JSONObject:
+    """Return what all chunks share; the id is derived from the question."""
     seed = _last_user_text(request).encode("utf-8", "surrogatepass")
     identity = blake2b(seed, digest_size=12).hexdigest()
     model = request.get("model") or EchoProvider.name
@@ -141,6 +144,7 @@ def _usage(request: JSONObject, completion_tokens: int) -> JSONObject:
 
 
 def _hashed_words(text: str) -> list[float]:
+    """Count words in a vector of length one, at places given by their hashes."""
     vector = [0.0] * EMBEDDING_DIMENSIONS
     for word in re.findall(r"\w+", text.lower()):
         digest = blake2b(word.encode(), digest_size=8).digest()

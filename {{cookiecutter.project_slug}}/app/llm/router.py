@@ -179,6 +179,7 @@ class Router:
     async def _retried(
         self, candidate: _Candidate, call: Call[Answer], request: JSONObject
     ) -> Answer:
+        """Call one provider until it answers or `Retry` gives up, and report each call's load."""
         attempt = 1
         while True:
             started_at = asyncio.get_running_loop().time()
@@ -210,6 +211,7 @@ class Router:
 
 
 def _is_overload(error: ProviderError) -> bool:
+    """Whether the provider had too much to do."""
     if isinstance(error, ProviderTimeoutError):
         return error.stage == "first_token"
     return isinstance(error, REFUSALS)

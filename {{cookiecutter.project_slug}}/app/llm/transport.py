@@ -37,7 +37,9 @@ from .sse import ServerSentEvent, SSEDecoder
 JSON = {"content-type": "application/json"}
 MAX_ERROR_BODY = 64 * 1024
 MAX_ERROR_TEXT = 200
+"""Characters of an error body that is not JSON, as a proxy's page of HTML."""
 END_OF_BODY_GRACE = 0.25
+"""Seconds to wait for the end of a body after the end mark."""
 
 OnHeaders = Callable[[Mapping[str, str]], None]
 """Called with the headers of each response, whatever its status."""
@@ -103,6 +105,7 @@ class HTTPProvider:
             self.on_headers(response.headers)
 
     def _url(self, path: str) -> str:
+        """Join the base URL and a path."""
         return self.base_url.rstrip("/") + path
 
     @asynccontextmanager
@@ -194,6 +197,7 @@ class HTTPProvider:
         return next((NAMED_ERRORS[name] for name in names if name in NAMED_ERRORS), None)
 
     def _status_error(self, response: httpx.Response, content: bytes) -> ProviderError:
+        """Build the error of a response by its status; other statuses by the error's own name."""
         try:
             details = error_details(from_json(content))
         except ValueError:
@@ -239,10 +243,10 @@ def error_details(body: object) -> Mapping[str, object]:
 def retry_after(
     headers: Mapping[str, str], *, now: float | None = None
 ) -> tuple[float | None, bool]:
-    """Return how many seconds the provider asks to wait, and whether it says so explicitly.
+    """Return how many seconds to wait, and whether the provider has a Retry-After.
 
-    Explicit are `retry-after-ms` and `Retry-After`. Without them it is the last reset of the rate
-    limits that are used up, else None. `now` is in seconds since the epoch.
+    `retry-after-ms` is more exact than `Retry-After`. Without either the wait ends with the last
+    reset of the used-up rate limits; None if there is none. `now` is in seconds since the epoch.
     """
     for value in (f"{headers.get('retry-after-ms', '')}ms", headers.get("retry-after", "")):
         seconds = parse_retry_after(value, now=now)
@@ -252,6 +256,7 @@ def retry_after(
 
 
 def _resets(headers: Mapping[str, str], now: float | None) -> Iterator[float]:
+    """Find the seconds until each used-up rate limit resets."""
     for limit in RATE_LIMITS:
         for remaining, reset in RATE_LIMIT_HEADERS:
             seconds = parse_retry_after(headers.get(reset.format(limit), ""), now=now)
@@ -279,6 +284,7 @@ def _body(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:
+    """Read an error body up to a bound: it may be endless."""
     content = b""
     async for received in response.aiter_bytes():
         content += received
