@@ -163,16 +163,19 @@ async def test_keys_are_small_expire_and_share_a_slot(window: Window, client: Re
 
 
 async def test_processes_share_a_namespace(client: Redis) -> None:
-    """What one limiter admits counts for all of its namespace, and for no other."""
+    """What one limiter admits and settles counts for all of its namespace, and for no other."""
     async with (
         RedisRateLimiter(client, deadline=5) as one,
         RedisRateLimiter(client, deadline=5) as two,
         RedisRateLimiter(client, namespace="other", deadline=5) as other,
     ):
-        await one.reserve([tokens(10)], tokens=10)
+        reservation = await one.reserve([tokens(10)], tokens=10)
         await other.reserve([tokens(10)], tokens=10)
         with pytest.raises(RateLimited):
             await two.reserve([tokens(10)], tokens=1)
+        reservation.settle(tokens=3)
+        await one.reserve([tokens(10)], tokens=0)
+        await two.reserve([tokens(10)], tokens=7)
 
 
 @pytest.mark.parametrize("back", [0.5, 5, 59, 3600, 10**7])
