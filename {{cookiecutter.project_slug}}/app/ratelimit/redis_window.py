@@ -15,7 +15,6 @@ Needs: redis-py 8, `redis_script`, `memory`, `base`.
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -203,25 +202,17 @@ class RedisRateLimiter(RateLimiter):
 
     async def _return_to_server(self) -> None:
         """Count on the server what was admitted without it, then let it decide again."""
-        counted = self._admitted_alone()
-        await self._charge({PROBE: 1, **counted})
-        later = self._admitted_alone() - counted
+        now = self._now()
+        rows: list[Row] = [(PROBE, 0, 0, 1)]
+        for key, ledger in self._ledgers.items():
+            ledger.expire(now)
+            if used := ledger.used_since(self._lost_since):
+                rows.append((key, 0, 0, used))  # bucket 0 has left: counts from now
+        for start in range(0, len(rows), CHARGED_AT_ONCE):
+            await self._run("settle", rows[start : start + CHARGED_AT_ONCE])
         self._lost.clear()
         log.warning("rate limits: shared on Redis again")
         self._on_change(False)
-        await self._charge(later)
-
-    def _admitted_alone(self) -> Counter[Key]:
-        now, costs = self._now(), Counter[Key]()
-        for key, ledger in self._ledgers.items():
-            ledger.expire(now)
-            costs[key] = ledger.used_since(self._lost_since)
-        return costs
-
-    async def _charge(self, costs: dict[Key, int]) -> None:
-        rows = [(key, 0, 0, cost) for key, cost in costs.items() if cost > 0]
-        for start in range(0, len(rows), CHARGED_AT_ONCE):
-            await self._run("settle", rows[start : start + CHARGED_AT_ONCE])
 
     async def _send(self, operation: str, rows: Sequence[Row]) -> None:
         try:

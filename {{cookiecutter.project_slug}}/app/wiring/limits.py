@@ -27,7 +27,8 @@ class RateLimits:
 
     def budgets(self, client: Client) -> Sequence[Budget]:
         """Return the budgets of a call of this client: it is charged to all of them or to none."""
-        return [*self.tier, *(replace(b, key=f"client:{client.name}") for b in self.client)]
+        own = [replace(budget, key=f"client:{client.name}") for budget in self.client]
+        return [*self.tier, *own]
 
     def uploads(self, client: Client) -> Sequence[Budget]:
         """Return the budgets of a request of this client that needs no provider."""

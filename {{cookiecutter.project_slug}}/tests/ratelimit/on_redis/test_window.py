@@ -163,16 +163,19 @@ async def test_keys_are_small_expire_and_share_a_slot(window: Window, client: Re
 
 
 async def test_processes_share_a_namespace(client: Redis) -> None:
-    """What one limiter admits counts for all of its namespace, and for no other."""
+    """What one limiter admits and settles counts for all of its namespace, and for no other."""
     async with (
         RedisRateLimiter(client, deadline=5) as one,
         RedisRateLimiter(client, deadline=5) as two,
         RedisRateLimiter(client, namespace="other", deadline=5) as other,
     ):
-        await one.reserve([tokens(10)], tokens=10)
+        reservation = await one.reserve([tokens(10)], tokens=10)
         await other.reserve([tokens(10)], tokens=10)
         with pytest.raises(RateLimited):
             await two.reserve([tokens(10)], tokens=1)
+        reservation.settle(tokens=3)
+        await one.reserve([tokens(10)], tokens=0)
+        await two.reserve([tokens(10)], tokens=7)
 
 
 @pytest.mark.parametrize("back", [0.5, 5, 59, 3600, 10**7])
@@ -182,9 +185,11 @@ async def test_clock_that_steps_back(window: Window, back: float) -> None:
     await window.advance(20)
     late = await window.admits(tokens(100), tokens=40)
     await window.advance(-back)
-    late.settle(tokens=30)
     assert (await window.refuses(tokens(100), tokens=60))[1] == pytest.approx(40.7)
-    await window.advance(40.6)
+    await window.advance(10)
+    assert (await window.refuses(tokens(100), tokens=60))[1] == pytest.approx(30.7)
+    late.settle(tokens=30)
+    await window.advance(30.6)
     await window.refuses(tokens(100), tokens=60)
     await window.advance(0.1)
     await window.admits(tokens(100), tokens=60)
@@ -215,18 +220,18 @@ async def test_cancelled_caller_gives_back(window: Window) -> None:
 
 async def test_leaving_sends_what_was_settled(client: Redis) -> None:
     """Closing the limiter, also by an error, first sends every settlement; later ones are lost."""
-    late: list[Reservation] = []
+    held: list[Reservation] = []
 
     async def fail() -> None:
         async with RedisRateLimiter(client, deadline=5) as limiter:
-            for _ in range(4):
-                (await limiter.reserve([tokens(100)], tokens=20)).settle(tokens=5)
-            late.append(await limiter.reserve([tokens(100)], tokens=20))
+            held.extend([await limiter.reserve([tokens(100)], tokens=20) for _ in range(5)])
+            for reservation in held[:4]:
+                reservation.settle(tokens=5)
             raise KeyError
 
     with pytest.raises(KeyError):
         await fail()
-    late[0].settle(tokens=5)
+    held[4].settle(tokens=5)
     async with RedisRateLimiter(client, deadline=5) as limiter:
         assert (await limiter.reserve([tokens(100)], tokens=0)).statuses[0].remaining == 60
 
