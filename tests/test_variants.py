@@ -33,8 +33,7 @@ SUITE = ("tests",)
 OWN_TESTS = {
     "vector_store=none and ingestion_client=false": SUITE,
     "vector_store=pgvector and job_queue=none": (
-        *("tests/stores", "tests/documents", "tests/api/documents"),
-        *("tests/test_ingest.py", "tests/test_whole.py"),
+        *("tests/stores", "tests/documents", "tests/api/documents", "tests/test_whole.py"),
     ),
     "vector_store=qdrant": ("tests/stores",),
     "vector_store=sqlite and job_queue=celery": ("tests/documents/on_rabbitmq",),
