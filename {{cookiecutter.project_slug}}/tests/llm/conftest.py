@@ -1,7 +1,9 @@
 """What the tests of this folder share: a client, and virtual time where time matters."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import cache
 
 import httpx
 import pytest
@@ -22,6 +24,14 @@ def pytest_asyncio_loop_factories(
     """Choose the event loop of a test; one that talks to a socket needs the real clock."""
     virtual = item.path.stem in IN_VIRTUAL_TIME
     return {"loop": VirtualTimeLoop if virtual else asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True, scope="package")
+def certificates_are_loaded_once() -> Iterator[None]:
+    """Share one SSL context: loading its certificates takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture
