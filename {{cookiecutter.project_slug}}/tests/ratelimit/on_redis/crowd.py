@@ -2,7 +2,7 @@
 
     python -m tests.ratelimit.on_redis.crowd URL TASKS SEED
 
-Ends when the limit has been used up and come back three times; prints a JSON list of calls.
+Runs for three windows; prints a JSON list of calls.
 """
 
 import asyncio

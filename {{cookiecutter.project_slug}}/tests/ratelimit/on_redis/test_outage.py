@@ -134,8 +134,10 @@ def killed(server: ValkeyServer, _: int) -> Iterator[None]:
 def paused(_: ValkeyServer, process_id: int) -> Iterator[None]:
     """Stop the server's process, which keeps its sockets open."""
     os.kill(process_id, signal.SIGSTOP)
-    yield
-    os.kill(process_id, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        os.kill(process_id, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("outage", [killed, paused])
