@@ -235,8 +235,8 @@ class Admission:
     async def _retrieve(self, question: str) -> Retrieved:
         """Find what to answer from, as much as the settings allow; no slot is held.
 
-        A used-up budget and a full queue refuse before retrieval costs anything. No place is kept,
-        so `_acquire` may still refuse.
+        A full queue and, without Redis, a used-up budget refuse before retrieval costs anything. No
+        place is kept, so `_acquire` may still refuse.
         """
         self.services.limits.limiter.check(self._budgets)
         self.services.limiter.check_room(self.client.name)
