@@ -109,7 +109,7 @@ class Answer:
             if text := chunk.text:
                 self.texts.append(text)
             else:
-                self.others.append("".join(_strings(chunk.body.get("choices", [])[:1])))
+                self.others.append("".join(_strings(chunk.delta)))
             self.usage = chunk.usage or self.usage
             self.finish_reason = chunk.finish_reason or self.finish_reason
 

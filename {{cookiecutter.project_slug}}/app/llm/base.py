@@ -119,14 +119,18 @@ class Chunk:
         self._choice: JSONObject = choices[0] if choices else {}
 
     @property
+    def delta(self) -> JSONObject:
+        """What this chunk adds to the message."""
+        return self._choice.get("delta") or {}
+
+    @property
     def text(self) -> str:
         """The text that this chunk adds to the answer, a refusal included.
 
         Content may be a list of parts, as some reasoning models send it: only parts of type "text"
         are text.
         """
-        delta = self._choice.get("delta") or {}
-        return _text(delta.get("content")) or _text(delta.get("refusal"))
+        return _text(self.delta.get("content")) or _text(self.delta.get("refusal"))
 
     @property
     def finish_reason(self) -> str | None:

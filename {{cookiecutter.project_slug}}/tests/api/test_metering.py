@@ -76,6 +76,19 @@ async def test_content_that_is_no_text_is_no_token(upstream: FakeUpstream) -> No
     assert tokens == [Event("token", {"text": Script().texts[0]})]
 
 
+@pytest.mark.parametrize(("path", "body"), CHATS[:2])
+async def test_a_chunk_may_have_null_for_its_choices(
+    upstream: FakeUpstream, path: str, body: dict[str, Any]
+) -> None:
+    """Some servers send null where others send an empty list: the answer goes on."""
+    events = (HELLO, {"choices": None}, STOP, b"[DONE]")
+    upstream.script = Script(body=b"".join(map(sse, events)))
+    async with serve(**at_upstream(upstream)) as service:
+        answer = await ask(service, path, body)
+    assert "error" not in answer.text
+    assert answer.text.endswith(('{"finish_reason":"stop"}\n\n', "data: [DONE]\n\n"))
+
+
 async def test_content_in_parts_passes_through(upstream: FakeUpstream) -> None:
     """On /v1 a chunk goes out with all the parts that came."""
     delta = {"content": [THOUGHT, {"type": "text", "text": "Hi"}]}
