@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import pytest
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
@@ -13,9 +14,13 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from app.llm.base import Chunk, ChunkStream, JSONObject, Provider, ProviderError
+from tests.upstream import Script
 
 KEY = "sk-very-secret-of-the-service"
 QUESTION: JSONObject = {"model": "gpt-fake", "messages": [{"role": "user", "content": "Hi?"}]}
+TEXT = Script().text
+EVENTS = 9  # of the default script: role, five tokens, finish, usage, end mark
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 MESSAGES_REQUEST: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
 
 

@@ -31,6 +31,7 @@ from . import (
     ask,
     ask_until_error,
     assert_anthropic_accepts,
+    both_ways,
     calls_of,
     error_of,
     text_of,
@@ -39,7 +40,6 @@ from . import (
 TOOL_CALLS = (ToolCall(id="toolu_1"), ToolCall(name="now", arguments=("",), id="toolu_2"))
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
 PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""OpenAI's wire format over a real socket, and what holds for the transport of every adapter."""
+"""OpenAI's wire format over a real socket."""
 
 import asyncio
 
@@ -22,28 +22,15 @@ from app.llm.openai import OpenAIProvider
 from tests.upstream import Action, FakeUpstream, Script, sse
 
 from . import (
+    EVENTS,
     KEY,
     QUESTION,
+    TEXT,
     ask,
     ask_until_error,
     error_of,
     text_of,
 )
-
-TEXT = Script().text
-EVENTS = 9  # of the default script: role, five tokens, finish, usage, end mark
-NOW = 1_445_412_470.0  # Wed, 21 Oct 2015 07:27:50 GMT
-PHASES = {
-    "before the headers": Script(before_headers=Action.HOLD),
-    "before the first event": Script(before_event={0: Action.HOLD}),
-    "before the first token": Script(before_event={1: Action.HOLD}),
-    "in mid-stream": Script(before_event={3: Action.HOLD}),
-    "in an event": Script(at_byte={600: Action.HOLD}),
-    "before the end mark": Script(before_event={-1: Action.HOLD}),
-    "in an error body": Script(status=500, at_byte={10: Action.HOLD}),
-}
-in_every_phase = pytest.mark.parametrize("script", PHASES.values(), ids=PHASES.keys())
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 
 
 async def test_an_answer_is_its_chunks(openai: OpenAIProvider) -> None:

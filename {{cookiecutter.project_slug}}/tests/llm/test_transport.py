@@ -28,18 +28,18 @@ from tests.service import at_upstream, serve
 from tests.upstream import Action, FakeUpstream, Script
 
 from . import (
+    EVENTS,
     KEY,
     QUESTION,
     ScriptedProvider,
     ask,
     ask_until_error,
+    both_ways,
     error_of,
     text_chunk,
     text_of,
 )
 
-TEXT = Script().text
-EVENTS = 9  # of the default script: role, five tokens, finish, usage, end mark
 NOW = 1_445_412_470.0  # Wed, 21 Oct 2015 07:27:50 GMT
 PHASES = {
     "before the headers": Script(before_headers=Action.HOLD),
@@ -51,7 +51,6 @@ PHASES = {
     "in an error body": Script(status=500, at_byte={10: Action.HOLD}),
 }
 in_every_phase = pytest.mark.parametrize("script", PHASES.values(), ids=PHASES.keys())
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 
 
 @both_ways
