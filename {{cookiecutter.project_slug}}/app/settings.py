@@ -186,19 +186,20 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _each_worker_has_a_share(self) -> Self:
         least = {
-            "llm_max_concurrency": "1",
-            "rate_limit_requests": "1",
-            "rate_limit_tokens": f"LLM_MAX_TOKENS={self.llm_max_tokens}",
-            "client_rate_limit_requests": "1",
-            "client_rate_limit_tokens": f"LLM_MAX_TOKENS={self.llm_max_tokens}",
-            "serppost_request_slots": "1",  # optional: ingestion_client
+            "llm_max_concurrency": 1,
+            "rate_limit_requests": 1,
+            "rate_limit_tokens": self.llm_max_tokens,
+            "client_rate_limit_requests": 1,
+            "client_rate_limit_tokens": self.llm_max_tokens,
+            "serppost_request_slots": 1,  # optional: ingestion_client
         }
         for name, share in least.items():
-            limit, lowest = getattr(self, name), self.workers * int(share.rpartition("=")[2])
+            limit, lowest = getattr(self, name), self.workers * share
             if limit is not None and limit < lowest:
+                origin = "LLM_MAX_TOKENS=" if name.endswith("tokens") else ""
                 raise ValueError(
                     f"{name.upper()}={limit} is below {lowest}: each of the WORKERS={self.workers} "
-                    f"processes needs at least {share}"
+                    f"processes needs at least {origin}{share}"
                 )
         return self
 
