@@ -49,7 +49,7 @@ class Drain:
 
     @property
     def started(self) -> bool:
-        """Whether the service was told to stop."""
+        """Whether the service is stopping."""
         return self._signal.is_set()
 
     @contextmanager

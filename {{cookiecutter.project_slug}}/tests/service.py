@@ -52,7 +52,7 @@ class StrictServer(uvicorn.Server):
             await serving
 
     async def main_loop(self) -> None:
-        """Serve until told to stop."""
+        """Serve until `stopping` is set."""
         await self.on_tick(0)
         self.ready.set()
         await self.stopping.wait()

@@ -44,8 +44,8 @@ class ClientLimits:
 
     Reading a body raises HTTPException: 413 where it is too large, whether its length is announced
     or not, and 408 where nothing comes. A client that does not read what was sent would hold its
-    slot for ever; the application is told that it has disconnected. One timer a request looks at
-    the clock now and then, so that takes up to half as long again.
+    slot for ever; the application receives a disconnect. One timer a request checks the clock now
+    and then, so that takes up to half as long again.
     """
 
     def __init__(self, app: ASGIApp, *, max_body: int, silence: float) -> None:
@@ -158,7 +158,7 @@ class StrictRequest(Request):
         try:
             parsed = from_json(body)
         except ValueError as error:
-            raise JSONDecodeError(_said(error), "", 0) from None
+            raise JSONDecodeError(_reason(error), "", 0) from None
         text = len(body) - (_media(parsed) if len(body) > MAX_TEXT else 0)
         if text > MAX_TEXT:
             raise _too_large(f"{text} bytes without images and files", MAX_TEXT)
@@ -212,6 +212,6 @@ def _too_large(found: str, limit: int) -> HTTPException:
     return HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, detail)
 
 
-def _said(error: ValueError) -> str:
-    """Return the parser's words; what it calls a hex escape may be spelled as it should be."""
+def _reason(error: ValueError) -> str:
+    """Return why the parser failed; a lone surrogate is only a hex escape to it."""
     return f"{error} (a lone surrogate)" if "hex escape" in str(error) else str(error)

@@ -82,7 +82,7 @@ class EmbeddingRequest(OpenAIRequest):
     """The body of `/v1/embeddings`."""
 
     input: Annotated[Inputs, PlainValidator(_inputs, json_schema_input_type=Inputs)]
-    messages: None = None  # whoever meters a call tells a chat by them
+    messages: None = None  # only a chat has them: the cost is estimated by that
 
 
 class OpenAIEvents:

@@ -103,7 +103,7 @@ class Router:
 
     `models` gives each provider's default model by provider name, used for requests that name none
     and at every fallback, to which another provider's model name means nothing. `deadlines` hold
-    for each attempt. `ceiling` is told which calls were served and which were too many.
+    for each attempt. `ceiling` is notified of calls that were served and that were too many.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which providers answer: the settings' list, each under its deadlines, as one."""
+"""Builds the providers of LLM_PROVIDER as one, with deadlines, retries and fallback."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,10 +20,10 @@ def build_provider(
 ) -> Provider:
     """Build the providers of LLM_PROVIDER, in its order of fallback, on the shared client.
 
-    ValueError if an adapter's name is not that of its builder. `ceiling` hears how they bear their
-    load, `limits` what the first says of its own rate limits.
+    ValueError if an adapter's name is not that of its builder. `ceiling` adapts to their load,
+    `limits` to the rate-limit headers of the first.
     """
-    first, *others = settings.llm_provider  # the tier is the first's: others say nothing of it
+    first, *others = settings.llm_provider  # RATE_LIMIT_* are the limits of the first
     adapters = [BUILDERS[first](settings, client, limits.correct)]
     adapters += [BUILDERS[name](settings, client, None) for name in others]
     for name, adapter in zip(settings.llm_provider, adapters, strict=True):
@@ -50,7 +50,7 @@ def _echo(settings: Settings, _: httpx.AsyncClient, __: OnHeaders | None) -> Pro
 
 
 def _passage_cited(messages: Sequence[JSONObject]) -> str | None:
-    """Show what a model would be given: echo answers with the best passage, if there is one."""
+    """Answer with the best passage that a model would get, if there is one."""
     passage = quoted(messages)
     return None if passage is None else f"The best passage found says: {passage} [1]"
 

@@ -51,10 +51,10 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
 @pytest.mark.parametrize("keys", BAD_KEYS)
 def test_bad_keys_are_one_line_without_a_key(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
     """A bad entry ends the start with one line that names the variable and shows no key."""
-    said = refusal(monkeypatch, API_KEYS=keys)
-    assert "API_KEYS" in said
-    assert len(said.splitlines()) == 1
-    assert SECRET not in said
+    line = refusal(monkeypatch, API_KEYS=keys)
+    assert "API_KEYS" in line
+    assert len(line.splitlines()) == 1
+    assert SECRET not in line
 
 
 def test_keys_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_no_keys_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keyring_finds_the_client_of_a_key() -> None:
-    """A key leads to its own client; a part of one, or another, to nobody."""
+    """A key leads to its own client; a part of one, or another, to none."""
     keys = {"alice": SecretStr("key-a"), "bob": SecretStr("key-b")}
     keyring = Keyring(keys)
     assert keyring.client_with("key-a") == Client("alice")

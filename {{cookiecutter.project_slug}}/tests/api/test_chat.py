@@ -164,7 +164,7 @@ ZEBRA = Found("Zebras", "A zebra has stripes.", "animals", "https://example.org/
 
 
 class Shelf:
-    """A source that answers when it is told to; it counts who asks, and who was cancelled."""
+    """A source that answers when it is released; it counts its calls and cancellations."""
 
     def __init__(self, name: str = "animals") -> None:
         self.name = name

@@ -224,7 +224,7 @@ async def test_result_is_returned() -> None:
 
 
 async def test_client_that_leaves_ends_the_work() -> None:
-    """When the client goes the work is cancelled, and has ended before that is told."""
+    """When the client goes the work is cancelled, and has ended before the error is raised."""
     caller, ended = Caller(), asyncio.Event()
 
     async def work() -> None:

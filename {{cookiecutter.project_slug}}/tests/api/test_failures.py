@@ -1,4 +1,4 @@
-"""What a client is told when an answer cannot begin, or breaks off after it has begun."""
+"""What a client gets when an answer cannot begin, or breaks off after it has begun."""
 
 import json
 import socket
@@ -176,7 +176,7 @@ async def test_full_queue_is_503(upstream: FakeUpstream) -> None:
 
 
 async def test_wait_that_is_too_long_is_503(upstream: FakeUpstream) -> None:
-    """Whoever gets no turn within the queue timeout is told to come back later."""
+    """A request without a slot within the queue timeout is refused with a Retry-After."""
     upstream.script = Script(before_event={2: Action.HOLD})
     settings = at_upstream(upstream, llm_max_concurrency=1, llm_queue_timeout=0.05)
     async with serve(**settings) as service, service.stream() as first:
@@ -269,7 +269,7 @@ async def test_error_event_says_when_to_come_back(upstream: FakeUpstream) -> Non
 
 
 async def test_wait_that_is_too_long_after_queued(upstream: FakeUpstream) -> None:
-    """Whoever was told its place and gets no turn is told so by an event."""
+    """A client that has seen its position and gets no slot receives an error event."""
     upstream.script = Script(before_event={2: Action.HOLD})
     settings = at_upstream(upstream, llm_max_concurrency=1, llm_queue_timeout=0.05)
     async with serve(**settings) as service, service.stream() as first:
@@ -340,7 +340,7 @@ async def test_refusal_of_the_first_stops_nobody(upstream: FakeUpstream, retry_a
 
 
 async def test_embeddings_wait_for_the_first_alone(upstream: FakeUpstream) -> None:
-    """Embeddings have no fallback: they are told how long the first provider is left alone."""
+    """Embeddings have no fallback: the refusal says how long the first provider is skipped."""
     upstream.script = limited(40)
     async with serve(**falling_back(upstream, "echo")) as service:
         await answers(service, 1)
@@ -351,7 +351,7 @@ async def test_embeddings_wait_for_the_first_alone(upstream: FakeUpstream) -> No
 
 
 async def test_shortest_wait_is_told_when_all_refuse(upstream: FakeUpstream) -> None:
-    """When every provider is left alone, the client is told when the first of them is back."""
+    """When every provider is skipped, the refusal says when the first of them is back."""
 
     def script(request: Request) -> Script:
         return limited(40 if request.path == "/v1/messages" else 50)

@@ -48,7 +48,7 @@ async def test_odd_usage_ends_no_stream(
             assert "error" not in answer.text
             assert answer.text.endswith(('{"finish_reason":"stop"}\n\n', "data: [DONE]\n\n"))
             assert "event: usage" not in answer.text
-            assert '"choices":[]' not in answer.text.replace(" ", ""), "nobody asked for usage"
+            assert '"choices":[]' not in answer.text.replace(" ", ""), "no client asked for usage"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ SECONDS = st.sampled_from([0.1, 0.5, 1.0, 5.0])
 
 
 class Call:
-    """Waits in one go or by polling, and holds its slot until it is told to stop."""
+    """Waits in one go or by polling, and holds its slot until `stop` is set."""
 
     def __init__(self, limiter: ConcurrencyLimiter, key: str) -> None:
         self.limiter = limiter
@@ -125,7 +125,7 @@ class Interleavings(RuleBasedStateMachine):
         assert state.in_flight + state.queued + ended == started
 
     def teardown(self) -> None:
-        """When all have ended, nothing is held and nobody waits."""
+        """When all have ended, nothing is held and no call waits."""
         for call, _ in self.calls:
             call.stop.set()
         self.loop.advance(100.0)

@@ -89,7 +89,7 @@ async def test_retry_after(queue_timeout: float, seconds: float) -> None:
         ("aba", "c", 2),
         ("aab", "b", 1),  # fewer than the other: both have as many then
         ("aab", "a", None),
-        ("abc", "a", None),  # nobody has more
+        ("abc", "a", None),  # no other key has more
         ("abc", "d", 0),
         ("", "a", None),  # there is no queue
     ],

@@ -223,7 +223,7 @@ async def test_the_first_providers_failure_is_raised(second: ProviderError) -> N
 
 
 async def test_nothing_is_retried_after_the_first_token() -> None:
-    """The caller has part of an answer: the failure ends it, and nobody else is called."""
+    """The caller has part of an answer: the failure ends it, and no other provider is called."""
     one, two = one_of([text_chunk("Hel"), BUSY]), two_of()
     chunks, error = await ask_until_error(router(one, two))
     assert (text_of(chunks), error) == ("Hel", BUSY)

@@ -94,7 +94,7 @@ async def in_flight(*semaphores: RedisSemaphore, total: int) -> list[int]:
 
 
 async def know_each_other(*semaphores: RedisSemaphore) -> bool:
-    """Tell whether each process has been told of the others."""
+    """Tell whether each process knows the others."""
     return all(slots.processes == len(semaphores) for slots in semaphores)
 
 

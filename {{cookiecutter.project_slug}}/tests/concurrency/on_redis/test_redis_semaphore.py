@@ -29,7 +29,7 @@ from .processes import (
 )
 
 WAKES_ONLY = 60.0
-"""A `poll` at which whoever gets a slot in time has been woken."""
+"""A `poll` at which a process that gets a slot in time has been woken."""
 
 
 async def test_never_more_than_the_limit(redis: Redis, socket: Path) -> None:
@@ -223,7 +223,7 @@ async def test_before_the_first_contact(server: ValkeyServer) -> None:
 
 
 class BadLine(Redis):
-    """A client that loses an answer, or delays a command, when told so."""
+    """A client that loses an answer, or delays a command, on request."""
 
     loses_answer = delays = False
     delayed: tuple[Any, ...] = ()
