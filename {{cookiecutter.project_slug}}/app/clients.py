@@ -5,12 +5,15 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from pydantic import SecretStr
 
 NAME = re.compile(r"[\w.-]+")
 KEY = re.compile("[!-~]+")
 """What a header field can carry as it is."""
+CLIENT_PREFIX = 64
+"""Bits of an IPv6 address that identify a client: it can choose the others at will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,18 @@ class Client:
     """A client: the name of its key, or its address where the service has no keys."""
 
     name: str
+
+
+def client_at(address: str | None) -> Client:
+    """Identify a client by its address, of IPv6 by the network of which a client has all."""
+    try:
+        ip = ip_address(address or "")
+    except ValueError:  # a Unix socket has none, and a proxy may send anything
+        return Client("address:unknown")
+    if isinstance(ip, IPv6Address):
+        where = ip.ipv4_mapped or ip_network((int(ip), CLIENT_PREFIX), strict=False)
+        return Client(f"address:{where}")
+    return Client(f"address:{ip}")
 
 
 class Keyring:
