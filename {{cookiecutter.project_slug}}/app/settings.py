@@ -101,6 +101,7 @@ class Settings(BaseSettings):
 
     llm_provider: Annotated[tuple[ProviderName, ...], NoDecode] = ("echo",)
     llm_model: Annotated[tuple[str, ...], NoDecode] = ()
+    llm_models_allowed: Annotated[tuple[str, ...], NoDecode] = ()
     openai_api_key: ApiKey = SecretStr("")
     openai_base_url: HttpUrl = OPENAI_URL
     anthropic_api_key: ApiKey = SecretStr("")
@@ -143,7 +144,7 @@ class Settings(BaseSettings):
     echo_token_interval: Pause = 0.03
     echo_token_count: int | None = Field(None, ge=1)
 
-    @field_validator("llm_provider", "llm_model", mode="before")
+    @field_validator("llm_provider", "llm_model", "llm_models_allowed", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

@@ -119,13 +119,15 @@ def test_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Providers and their models are comma lists in the same order; blanks do not matter."""
+    """Providers and models are comma lists, in the same order; blanks do not matter."""
     monkeypatch.setenv("LLM_PROVIDER", " openai , echo ,")
+    monkeypatch.setenv("LLM_MODELS_ALLOWED", "gpt-own, echo")
     monkeypatch.setenv("LLM_MODEL", "gpt-own")
     monkeypatch.setenv("OPENAI_API_KEY", "sk")
     settings = load_settings()
     assert settings.llm_provider == ("openai", "echo")
     assert settings.models == {"openai": "gpt-own", "echo": DEFAULT_MODELS["echo"]}
+    assert settings.llm_models_allowed == ("gpt-own", "echo")
 
 
 def test_more_models_than_providers(monkeypatch: pytest.MonkeyPatch) -> None:
