@@ -65,14 +65,14 @@ def bodies() -> Iterator[tuple[str, str, bytes]]:
         yield "nested arrays", path, chat("[" * MIB + "]" * MIB)
     image = '{"type":"image_url","image_url":{"url":"data:image/png;base64,' + "iVBO" * 4 * MIB
     yield "an image of 16 MiB", completions, chat(user(f'[{image}"}}}}]'))
-    yield "most parts", completions, chat(user(f"[{many(part(''), count=19_000)}]"))
+    yield "most parts", completions, chat(user(f"[{many(part(''), count=10_000)}]"))
     yield "too many parts", completions, chat(user(f"[{many(part(''))}]"))
-    tools = many('{"a":"b"}', count=19_000)
+    tools = many('{"a":"b"}', count=13_000)
     yield "most objects", completions, chat(user('"x"'))[:-1] + f',"tools":[{tools}]}}'.encode()
-    strings = many('"b"', count=99_000)
+    strings = many('"b"', count=79_000)
     yield "most strings", completions, chat(user('"x"'))[:-1] + f',"stop":[{strings}]}}'.encode()
     for name, item in {"most numbers": "1", "texts": '"a b"', "token lists": "[1,2]"}.items():
-        counts = {"most numbers": 390_000, "texts": 99_000, "token lists": 19_000}
+        counts = {"most numbers": 390_000, "texts": 79_000, "token lists": 18_000}
         inputs = many(item, count=counts[name])
         yield name, embeddings, f'{{"model":"m","input":[{inputs}]}}'.encode()
     texts_of_two_words = many('"a b"', count=1000)

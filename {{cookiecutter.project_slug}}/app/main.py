@@ -10,7 +10,6 @@ from fastapi import FastAPI
 
 from app import __title__, __version__
 from app.api import chat, errors, health, openai
-from app.api.bodies import ClientLimits
 from app.api.documents import router as documents_router  # optional: vector_store
 from app.api.page import router as page_router  # optional: web_page
 from app.lifespan import LifespanErrors, lifespan_of
@@ -29,8 +28,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if removed:
         log.warning("settings that were removed are still set", removed=removed)
     app = FastAPI(title=__title__, version=__version__, lifespan=lifespan_of(settings))
-    silence = settings.send_timeout
-    app.add_middleware(ClientLimits, max_body=settings.max_body_bytes, silence=silence)
     app.add_middleware(RequestLog)
     app.add_middleware(LifespanErrors)
     errors.add_handlers(app)

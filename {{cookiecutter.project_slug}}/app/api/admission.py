@@ -13,7 +13,7 @@ everything is given back exactly once: the provider's stream, the reservation, t
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -22,10 +22,10 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
-from app.api.stream import Events, EventStream, Relay, while_connected
-from app.clients import Client
+from app.api.stream import Events, EventStream, described, while_connected
+from app.clients import Client, client_at
 from app.concurrency.limiter import Slot
-from app.errors import UnauthorizedError
+from app.errors import InvalidRequestError, UnauthorizedError
 from app.lifespan import Services
 from app.llm.base import (
     Chunk,
@@ -73,7 +73,7 @@ async def authenticate(
 ) -> Client:
     """Identify the client, by name in logs and budgets; UnauthorizedError if the key is unknown."""
     if services.keyring.is_open:
-        client = Client(f"address:{request.client.host if request.client else 'unknown'}")
+        client = client_at(request.client and request.client.host)
     else:
         known = credentials and services.keyring.client_with(credentials.credentials)
         if not known:
@@ -84,6 +84,13 @@ async def authenticate(
 
 
 ClientDep = Annotated[Client, Depends(authenticate)]
+
+
+class ModelNotAllowedError(InvalidRequestError):
+    """LLM_MODELS_ALLOWED does not name the model."""
+
+    code = "model_not_found"
+    param = "model"
 
 
 @dataclass
@@ -112,6 +119,12 @@ class Answer:
                 self.others.append("".join(_strings(chunk.delta)))
             self.usage = chunk.usage or self.usage
             self.finish_reason = chunk.finish_reason or self.finish_reason
+
+    def fail(self, error: Exception) -> None:
+        """Note why there is no whole answer."""
+        self.error = error
+        if not isinstance(error, ClientDisconnect):
+            self.outcome = "failed"
 
     def tokens(self, request: JSONObject) -> int | None:
         """Return the tokens that were used; None if that is unknown.
@@ -165,27 +178,36 @@ class Admission:
             self._response.push_async_callback(self._run, after)
 
         def encode_error(error: Exception) -> bytes:
-            self._fail(error)
+            self.answer.fail(error)
             return events.error(error)
 
-        relay = Relay(self._events(question, events, retrieve=retrieve), encode_error)
-        self._response.push_async_callback(relay.aclose)
-        self._response.enter_context(self.services.drain.cutting_off(relay.interrupt))
-        with self._noting_failure():
-            await while_connected(request, relay.open())
-        interval = self.services.settings.ping_interval
-        return EventStream(relay, headers=self.headers, ping=interval)
+        encoded = self._events(question, events, retrieve=retrieve)
+        self._response.push_async_callback(encoded.aclose)
+        settings = self.services.settings
+        stream = EventStream(
+            encoded,
+            encode_error,
+            ping=settings.ping_interval,
+            send_timeout=settings.send_timeout,
+        )
+        self._response.enter_context(self.services.drain.cutting_off(stream.interrupt))
+        await while_connected(request, stream.open())
+        stream.headers.update(self.headers)
+        return stream
 
-    async def whole(self, request: Request, call: Call, body: JSONObject) -> JSONObject:
+    async def whole(
+        self, request: Request, call: Call, body: JSONObject, *, retrieve: bool = False
+    ) -> JSONObject:
         """Make one plain call of the provider: `provider.complete` or `provider.embed`."""
 
         async def answer() -> JSONObject:
+            question, retrieved = await self._prepare(body, retrieve=retrieve)
             await self._acquire().wait()
-            return await call(await self._reserve(body))
+            answered = await call(await self._reserve(question))
+            return answered | described(retrieved) if retrieved else answered
 
-        with self._noting_failure():
-            async with self.services.drain.bound():
-                answered = await while_connected(request, answer())
+        async with self.services.drain.bound():
+            answered = await while_connected(request, answer())
         self.answer.usage = usage_of(answered)
         await self._held.aclose()
         return answered
@@ -194,10 +216,9 @@ class Admission:
         self, question: JSONObject, events: Events, *, retrieve: bool
     ) -> AsyncGenerator[bytes]:
         """Yield each piece of the answer that there is; a route may send nothing for some."""
-        if retrieve:
-            retrieved = await self._retrieve(question_of(question["messages"]))
+        question, retrieved = await self._prepare(question, retrieve=retrieve)
+        if retrieved:
             yield events.sources(retrieved)
-            question = {**question, "messages": cite(question["messages"], retrieved.found)}
         slot, last_position, within = self._acquire(), 0, 0.0
         while not await slot.wait(within):
             if slot.position != last_position:
@@ -213,43 +234,31 @@ class Admission:
         self.answer.outcome = "complete"
         yield events.end(self.answer)
 
-    def _fail(self, error: Exception) -> None:
-        self.answer.error = error
-        if not isinstance(error, ClientDisconnect):
-            self.answer.outcome = "failed"
-
-    @contextmanager
-    def _noting_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._fail(error)
-            raise
-
-    async def _run(self, after: After) -> None:
-        try:
-            await after(self.answer)
-        except Exception:
-            log.exception("the hook after the answer failed")
-
-    async def _retrieve(self, question: str) -> Retrieved:
-        """Find what to answer from, as much as the settings allow; no slot is held.
+    async def _prepare(
+        self, question: JSONObject, *, retrieve: bool
+    ) -> tuple[JSONObject, Retrieved | None]:
+        """Refuse what can be refused early, then put what the sources find into the question.
 
         A full queue and, without Redis, a used-up budget refuse before retrieval costs anything. No
-        place is kept, so `_acquire` may still refuse.
+        place is kept, so `_acquire` may still refuse. No slot is held meanwhile.
         """
-        self.services.limits.limiter.check(self._budgets)
-        self.services.limiter.check_room(self.client.name)
-        retrieved = await self.services.retrieval.retriever.retrieve(question)
         settings = self.services.settings
+        model = question.get("model")
+        if model and settings.llm_models_allowed and model not in settings.llm_models_allowed:
+            raise ModelNotAllowedError(f"the model {model!r} is not offered here")
+        self.services.limits.limiter.check(self._budgets)
+        if not retrieve:
+            return question, None
+        self.services.limiter.check_room(self.client.name)
+        retriever = self.services.retrieval.retriever
+        retrieved = await retriever.retrieve(question_of(question["messages"]))
         best = retrieved.found[: settings.retrieval_passages]
         found = fit(best, budget=settings.retrieval_tokens, estimate=estimate_text)
-        return replace(retrieved, found=found)
+        cited = {**question, "messages": cite(question["messages"], found)}
+        return cited, replace(retrieved, found=found)
 
     def _acquire(self) -> Slot:
-        """Take a slot or a place in the queue, unless a budget is known to be used up."""
-        if self._budgets:
-            self.services.limits.limiter.check(self._budgets)
+        """Take a slot or a place in the queue."""
         return self._held.enter_context(self.services.limiter.acquire(self.client.name))
 
     async def _reserve(self, request: JSONObject) -> JSONObject:
@@ -274,12 +283,23 @@ class Admission:
         if self.answer.usage is not None:
             self.services.metrics.count_usage(self.answer.usage)
 
+    async def _run(self, after: After) -> None:
+        try:
+            await after(self.answer)
+        except Exception:
+            log.exception("the hook after the answer failed")
+
 
 async def admit(services: ServicesDep, client: ClientDep) -> AsyncIterator[Admission]:
     """Let a request in until its response is sent; DrainingError while the service stops."""
     with services.drain.admit():
         async with AsyncExitStack() as response, AsyncExitStack() as held:
-            yield Admission(services, client, held=held, response=response)
+            admission = Admission(services, client, held=held, response=response)
+            try:
+                yield admission
+            except Exception as error:  # before the response started
+                admission.answer.fail(error)
+                raise
 
 
 AdmissionDep = Annotated[Admission, Depends(admit)]

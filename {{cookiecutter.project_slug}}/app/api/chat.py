@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from app.api.admission import AdmissionDep, Answer
 from app.api.bodies import MAX_MESSAGES, GuardedRoute
 from app.api.errors import describe, refusals
-from app.api.stream import EventStream
+from app.api.stream import EventStream, described
 from app.llm.base import Chunk, JSONObject
 from app.retrieval.base import Retrieved
 
@@ -79,12 +79,7 @@ class ChatEvents:
 
     def sources(self, retrieved: Retrieved) -> bytes:
         """See `Events`."""
-        found = [
-            {"title": one.title, "url": one.url, "snippet": one.snippet, "source": one.source}
-            for one in retrieved.found
-        ]
-        degraded = [{"source": one.source, "reason": one.reason} for one in retrieved.degraded]
-        return _event(b"sources", {"sources": found, "degraded": degraded})
+        return _event(b"sources", described(retrieved))
 
     def chunks(self, chunks: list[Chunk]) -> bytes:
         """See `Events`."""

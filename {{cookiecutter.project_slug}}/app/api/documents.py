@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from app.api.admission import ClientDep, ServicesDep, authenticate
+from app.api.bodies import GuardedRoute
 from app.api.errors import refusals
 from app.documents.catalogue import MARKDOWN, Document, Submission
 from app.documents.pipeline import NO_PAGES
@@ -87,6 +88,7 @@ DocumentsDep = Annotated[Documents, Depends(documents_of)]
 router = APIRouter(
     prefix="/documents",
     tags=["documents"],
+    route_class=GuardedRoute,
     dependencies=[Depends(authenticate)],
     responses=refusals(401, 404, 408, 413, 422, 429, 500, 503),
 )

@@ -5,7 +5,6 @@ this service does not know go to the provider and come back from it as they are.
 Source: https://platform.openai.com/docs/api-reference
 """
 
-from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,7 +14,7 @@ from pydantic_core import to_json
 from app.api.admission import Admission, AdmissionDep, Answer
 from app.api.bodies import MAX_MESSAGES, GuardedRoute
 from app.api.errors import describe, openai_error, refusals
-from app.api.stream import while_connected
+from app.api.stream import described, while_connected
 from app.llm.base import Chunk, JSONObject
 from app.retrieval.base import Retrieved
 
@@ -40,15 +39,7 @@ class OpenAIRequest(BaseModel):
 
     def for_provider(self) -> JSONObject:
         """Return the body as it came, fields unknown here included."""
-        return self.model_dump(exclude_unset=True)
-
-
-class StreamOptions(BaseModel):
-    """OpenAI's `stream_options`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    include_usage: bool | None = None
+        return self.model_dump(exclude_unset=True, exclude={"retrieve"})
 
 
 class CompletionRequest(OpenAIRequest):
@@ -59,29 +50,18 @@ class CompletionRequest(OpenAIRequest):
     max_completion_tokens: PositiveInt | None = None
     n: PositiveInt | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: JSONObject | None = None
+    retrieve: Annotated[bool, Field(description="answer from the sources; not OpenAI's")] = False
 
 
 Inputs = str | list[str] | list[int] | list[list[int]]
 
 
-def _inputs(value: Any) -> Inputs:  # noqa: ANN401
-    """Return one text, or a list of texts, tokens or lists of tokens; ValueError if it is neither.
-
-    Pydantic would validate a long list once for each type, and describe every item.
-    """
-    kinds = set(map(type, value)) if isinstance(value, list) else {type(value)}
-    if kinds == {list}:
-        kinds = {int, *map(type, chain.from_iterable(value))}
-    if not isinstance(value, str | list) or (value and kinds not in ({str}, {int})):
-        raise ValueError("Input should be a text, or a list of texts, tokens or lists of tokens")
-    return value
-
-
 class EmbeddingRequest(OpenAIRequest):
     """The body of `/v1/embeddings`."""
 
-    input: Annotated[Inputs, PlainValidator(_inputs, json_schema_input_type=Inputs)]
+    # Pydantic would validate a long list once for each type: the provider checks it.
+    input: Annotated[Any, PlainValidator(lambda given: given, json_schema_input_type=Inputs)]
     messages: None = None  # only a chat has them: the cost is estimated by that
 
 
@@ -90,17 +70,22 @@ class OpenAIEvents:
 
     def __init__(self, *, with_usage: bool) -> None:
         self._with_usage = with_usage
+        self._sources: JSONObject = {}
 
     def queued(self, _: int) -> bytes:
         """See `Events`: OpenAI's format has none."""
         return b""
 
-    def sources(self, _: Retrieved) -> bytes:
-        """See `Events`: OpenAI's format has none."""
+    def sources(self, retrieved: Retrieved) -> bytes:
+        """See `Events`: the first chunk carries them."""
+        self._sources = described(retrieved)
         return b""
 
     def chunks(self, chunks: list[Chunk]) -> bytes:
         """See `Events`; the service always asks for usage, the client may not have."""
+        if chunks and self._sources:
+            chunks[0].body.update(self._sources)
+            self._sources = {}
         return b"".join(
             b"data: %b\n\n" % to_json(chunk.body)
             for chunk in chunks
@@ -121,12 +106,13 @@ async def completions(
     body: CompletionRequest, request: Request, admission: AdmissionDep
 ) -> Response:
     """Answer with a completion, or with its chunks as they come."""
-    if not body.stream:
-        call = admission.services.provider.complete
-        answered = await admission.whole(request, call, body.for_provider())
-        return _response(answered, admission)
-    with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return await admission.stream(request, body.for_provider(), OpenAIEvents(with_usage=with_usage))
+    question, retrieve = body.for_provider(), body.retrieve
+    if body.stream:
+        events = OpenAIEvents(with_usage=bool((body.stream_options or {}).get("include_usage")))
+        return await admission.stream(request, question, events, retrieve=retrieve)
+    call = admission.services.provider.complete
+    answered = await admission.whole(request, call, question, retrieve=retrieve)
+    return _response(answered, admission)
 
 
 @router.post("/embeddings")
@@ -145,5 +131,4 @@ async def models(request: Request, admission: AdmissionDep) -> dict[str, object]
 
 
 def _response(answered: JSONObject, admission: Admission) -> Response:
-    content = to_json(answered)
-    return Response(content, media_type="application/json", headers=admission.headers)
+    return Response(to_json(answered), media_type="application/json", headers=admission.headers)

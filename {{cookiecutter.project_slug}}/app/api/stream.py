@@ -1,23 +1,24 @@
 """A stream of events as a response, for as long as its client is there.
 
-A relay opens before the response starts, so that a failure up to the first event can still have a
+A stream opens before its response starts, so that a failure up to the first event can still have a
 status of its own; a later failure becomes the last event. It owns nothing: slot and provider
 stream belong to the request's scope, so a client that leaves in mid-stream leaks nothing.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 from fastapi import Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from app.api.errors import log_fields
 from app.errors import ServiceError
-from app.llm.base import Chunk
+from app.llm.base import Chunk, JSONObject
 from app.llm.stream import Interruptible
 from app.retrieval.base import Retrieved
 
@@ -52,69 +53,74 @@ class Events(Protocol):
         ...
 
 
-class Relay:
-    """Iterate over `events` but for empty ones; `encode_error` makes the event of a failure."""
+def described(retrieved: Retrieved) -> JSONObject:
+    """Return what was retrieved as JSON: `sources` and `degraded`."""
+    sources = [
+        {"title": one.title, "url": one.url, "snippet": one.snippet, "source": one.source}
+        for one in retrieved.found
+    ]
+    degraded = [{"source": one.source, "reason": one.reason} for one in retrieved.degraded]
+    return {"sources": sources, "degraded": degraded}
+
+
+class EventStream(EventSourceResponse):
+    """A response of encoded `events`; `encode_error` makes the last one where they fail.
+
+    A comment follows whenever `ping` seconds have passed. A client that reads nothing for
+    `send_timeout` seconds after one has left. sse-starlette would encode each event and guard its
+    sending with a scope of its own.
+    """
 
     def __init__(
-        self, events: AsyncGenerator[bytes], encode_error: Callable[[Exception], bytes]
+        self,
+        events: AsyncGenerator[bytes],
+        encode_error: Callable[[Exception], bytes],
+        *,
+        ping: float,
+        send_timeout: float,
     ) -> None:
+        super().__init__(events, ping=ping, ping_message_factory=_ping, send_timeout=send_timeout)
         self._events = events
         self._encode_error = encode_error
-        self._opening: bytes | None = None
-        self._ended = False
         self._waits = Interruptible()
         self.interrupt = self._waits.interrupt
         """End the stream now with an error as its last event, also while it waits."""
-        self.aclose = events.aclose
 
     async def open(self) -> None:
         """Wait for the first event; what fails until then is raised."""
         self._opening = await self._waits.wait(self._next)
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._opening is not None:
-            opening, self._opening = self._opening, None
-            return opening
-        if self._ended:
-            raise StopAsyncIteration
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
         try:
-            return await self._waits.wait(self._next)
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            log.info("client does not read")
+
+    async def _stream_response(self, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        events, last = self._opening, b""
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+                events = await self._waits.wait(self._next)
         except StopAsyncIteration:
-            raise
+            pass
         except Exception as failure:
-            self._ended = True
             if isinstance(failure, ServiceError):
                 log.info("stream ended early", **log_fields(failure))
             else:
                 log.exception("stream failed")
-            return self._encode_error(failure)
+            last = self._encode_error(failure)
+        async with self._send_lock:  # no ping may follow the end
+            self.active = False
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _next(self) -> bytes:
         while not (events := await self._events.__anext__()):
             pass
         return events
-
-
-class EventStream(EventSourceResponse):
-    """A response of encoded events, with a comment whenever `ping` seconds have passed.
-
-    sse-starlette would encode each event and guard its sending with a scope of its own.
-    """
-
-    def __init__(self, events: Relay, *, headers: Mapping[str, str], ping: float) -> None:
-        super().__init__(events, headers=headers, ping=ping, ping_message_factory=_ping)
-
-    async def _stream_response(self, send: Send) -> None:
-        start = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start", **start})
-        async for events in self.body_iterator:
-            await send({"type": "http.response.body", "body": events, "more_body": True})
-        async with self._send_lock:  # no ping may follow the end
-            self.active = False
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _ping() -> ServerSentEvent:

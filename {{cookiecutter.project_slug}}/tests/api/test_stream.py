@@ -8,12 +8,13 @@ from io import StringIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message
 
 from app.api.admission import Answer
 from app.api.chat import ChatEvents
 from app.api.errors import DEFAULT_RETRY_AFTER
 from app.api.openai import OpenAIEvents
-from app.api.stream import Relay
+from app.api.stream import EventStream
 from app.concurrency.limiter import QueueFull
 from app.drain import DrainingError
 from app.llm.base import (
@@ -37,145 +38,91 @@ def logged() -> StringIO:
     return stream
 
 
-def encode(error: Exception) -> bytes:
-    """Encode an error as its class's name."""
-    return f"error {type(error).__name__}".encode()
+async def pieces(count: int, error: Exception | None = None) -> AsyncGenerator[bytes]:
+    """Yield events, then fail, or be silent where `error` is DRAINING."""
+    for number in range(count):
+        yield b"%d" % number
+        yield b""
+    if error is DRAINING:
+        await asyncio.Event().wait()
+    elif error:
+        raise error
 
 
-def relay_of(events: AsyncGenerator[bytes]) -> Relay:
-    """Relay these events."""
-    return Relay(events, encode)
+async def sent(events: AsyncGenerator[bytes], *, interrupt_after: int | None = None) -> list[bytes]:
+    """Send a stream to a client that stays, and return the bodies that it received."""
+    bodies: list[bytes] = []
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            bodies.append(message["body"])
+        if len(bodies) == interrupt_after:
+            stream.interrupt(DRAINING)
+
+    def encode(error: Exception) -> bytes:
+        return f"error {type(error).__name__}".encode()
+
+    stream = EventStream(events, encode, ping=60, send_timeout=60)
+    async with asyncio.timeout(5):
+        await stream.open()
+        await stream({"type": "http", "method": "POST"}, receive, send)
+    return bodies
 
 
-async def failing_after(count: int, error: Exception) -> AsyncGenerator[bytes]:
-    """Say something so many times, then fail."""
-    for _ in range(count):
-        yield b"event"
-    raise error
-
-
-async def silent_after(count: int) -> AsyncGenerator[bytes]:
-    """Say something so many times, then nothing any more."""
-    for _ in range(count):
-        yield b"event"
-    await asyncio.Event().wait()
-
-
-async def whole(count: int) -> AsyncGenerator[bytes]:
-    """Say something so many times."""
-    for _ in range(count):
-        yield b"event"
-
-
-async def test_passes_events_on() -> None:
-    """What comes in goes out, once and in order."""
-    relay = relay_of(whole(3))
-    await relay.open()
-    assert [event async for event in relay] == [b"event"] * 3
-
-
-async def test_opening_waits_for_the_first_event_only() -> None:
-    """The relay is open as soon as there is one event to send."""
-    relay = relay_of(silent_after(1))
-    await relay.open()
-    assert await anext(relay) == b"event"
+async def test_events_are_sent_once_and_in_order() -> None:
+    """Empty ones are skipped, and an empty body ends the response."""
+    assert await sent(pieces(3)) == [b"0", b"1", b"2", b""]
 
 
 async def test_failure_before_the_first_event_is_raised() -> None:
-    """What fails until then can still have a status of its own."""
-    relay = relay_of(failing_after(0, BrokenStreamError("cut")))
+    """It can still have a status of its own."""
     with pytest.raises(BrokenStreamError):
-        await relay.open()
-
-
-@pytest.mark.parametrize("error", [BrokenStreamError("cut"), ZeroDivisionError(), TimeoutError()])
-async def test_failure_after_that_is_the_last_event(error: Exception) -> None:
-    """Whatever it is, foreseen or not, it becomes the event that ends the stream."""
-    relay = relay_of(failing_after(1, error))
-    await relay.open()
-    assert await anext(relay) == b"event"
-    assert await anext(relay) == f"error {type(error).__name__}".encode()
-    with pytest.raises(StopAsyncIteration):
-        await anext(relay)
+        await sent(pieces(0, BrokenStreamError("cut")))
 
 
 @pytest.mark.parametrize(
-    ("error", "level"), [(BrokenStreamError("cut"), "info"), (ZeroDivisionError(), "error")]
+    ("error", "level"),
+    [(BrokenStreamError("cut"), "info"), (ZeroDivisionError(), "error"), (TimeoutError(), "error")],
 )
-async def test_only_a_defect_is_an_error_in_the_log(
+async def test_later_failure_is_the_last_event(
     logged: StringIO, error: Exception, level: str
 ) -> None:
-    """What was foreseen is a line; what was not is an error with its traceback."""
-    relay = relay_of(failing_after(1, error))
-    await relay.open()
-    assert [await anext(relay) for _ in range(2)]
+    """An expected one is a line in the log, a defect is an error with its traceback."""
+    last = f"error {type(error).__name__}".encode()
+    assert await sent(pieces(1, error)) == [b"0", last]
     (line,) = map(json.loads, logged.getvalue().splitlines())
     assert (line["level"], "exception" in line) == (level, level == "error")
 
 
-async def test_interruption_ends_a_wait() -> None:
-    """A stream that waits when it is interrupted ends at once, with the reason as its event."""
-    relay = relay_of(silent_after(1))
-    await relay.open()
-    await anext(relay)
-    rest = asyncio.create_task(anext(relay))
-    await asyncio.sleep(0)
-    relay.interrupt(DRAINING)
-    async with asyncio.timeout(5):
-        assert await rest == b"error DrainingError"
-    with pytest.raises(StopAsyncIteration):
-        await anext(relay)
-
-
-async def test_interruption_while_the_client_reads() -> None:
-    """A stream that is being sent when it is interrupted ends with the next event."""
-    relay = relay_of(whole(3))
-    await relay.open()
-    assert await anext(relay) == b"event"
-    relay.interrupt(DRAINING)
-    assert await anext(relay) == b"error DrainingError"
-    with pytest.raises(StopAsyncIteration):
-        await anext(relay)
+@pytest.mark.parametrize("after", [1, 2])
+async def test_interruption_ends_the_stream(after: int) -> None:
+    """It ends with the reason as its event, whether it waits then or sends."""
+    bodies = await sent(pieces(2, DRAINING), interrupt_after=after)
+    assert bodies == [*[b"0", b"1"][:after], b"error DrainingError"]
 
 
 async def test_interruption_before_the_first_event_is_raised() -> None:
-    """Who still waits for the first event is refused with the reason."""
-    relay = relay_of(silent_after(0))
-    opening = asyncio.create_task(relay.open())
+    """A request that waits for the first event is refused with the reason."""
+    stream = EventStream(pieces(0, DRAINING), lambda _: b"", ping=60, send_timeout=60)
+    opening = asyncio.create_task(stream.open())
     await asyncio.sleep(0)
-    relay.interrupt(DRAINING)
+    stream.interrupt(DRAINING)
     with pytest.raises(DrainingError):
         async with asyncio.timeout(5):
             await opening
 
 
 async def test_cancellation_is_no_failure() -> None:
-    """A consumer that is cancelled, as when its client goes, is cancelled: no event is made."""
-    relay = relay_of(silent_after(1))
-    await relay.open()
-    await anext(relay)
-    rest = asyncio.create_task(anext(relay))
+    """A stream that is cancelled, as when its client leaves, makes no event of it."""
+    stream = asyncio.create_task(sent(pieces(1, DRAINING)))
     await asyncio.sleep(0)
-    rest.cancel()
+    stream.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await rest
-
-
-async def test_closing_closes_the_events() -> None:
-    """A relay that is closed half-way has closed what it relays."""
-    closed = False
-
-    async def events() -> AsyncGenerator[bytes]:
-        nonlocal closed
-        try:
-            yield b"event"
-        finally:
-            closed = True
-
-    relay = relay_of(events())
-    await relay.open()
-    await relay.aclose()
-    assert closed
+        await stream
 
 
 CHAT, OPENAI = ChatEvents(), OpenAIEvents(with_usage=True)
