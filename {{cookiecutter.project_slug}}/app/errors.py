@@ -48,6 +48,13 @@ class InvalidRequestError(ServiceError):
     type = "invalid_request"
 
 
+class ModelNotAllowedError(InvalidRequestError):
+    """The service does not offer the model that the request names."""
+
+    code = "model_not_found"
+    param = "model"
+
+
 def parse_retry_after(value: str, *, now: float | None = None) -> float | None:
     """Read a wait in seconds, from 0 to LONGEST_WAIT; None where the value is not a finite time.
 

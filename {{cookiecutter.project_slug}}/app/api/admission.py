@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from app.api.stream import Events, EventStream, described, while_connected
 from app.clients import Client, client_at
 from app.concurrency.limiter import Slot
-from app.errors import InvalidRequestError, UnauthorizedError
+from app.errors import ModelNotAllowedError, UnauthorizedError
 from app.lifespan import Services
 from app.llm.base import (
     Chunk,
@@ -84,13 +84,6 @@ async def authenticate(
 
 
 ClientDep = Annotated[Client, Depends(authenticate)]
-
-
-class ModelNotAllowedError(InvalidRequestError):
-    """LLM_MODELS_ALLOWED does not name the model."""
-
-    code = "model_not_found"
-    param = "model"
 
 
 @dataclass
@@ -246,7 +239,8 @@ class Admission:
         model = question.get("model")
         if model and settings.llm_models_allowed and model not in settings.llm_models_allowed:
             raise ModelNotAllowedError(f"the model {model!r} is not offered here")
-        self.services.limits.limiter.check(self._budgets)
+        if self._budgets:
+            self.services.limits.limiter.check(self._budgets)
         if not retrieve:
             return question, None
         self.services.limiter.check_room(self.client.name)

@@ -18,7 +18,12 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.errors import InvalidRequestError, ServiceError, UnauthorizedError
+from app.errors import (
+    InvalidRequestError,
+    ModelNotAllowedError,
+    ServiceError,
+    UnauthorizedError,
+)
 from app.llm import base as llm
 from app.ratelimit.base import CostAboveLimit, RateLimited
 from app.ratelimit.headers import rate_limit_fields
@@ -33,6 +38,7 @@ STATUSES: dict[type[Exception], int] = {
     CostAboveLimit: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ModelNotAllowedError: HTTPStatus.NOT_FOUND,
     llm.ProviderRateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     llm.ProviderOverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     llm.ProviderTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
