@@ -5,6 +5,7 @@ this service does not know go to the provider and come back from it as they are.
 Source: https://platform.openai.com/docs/api-reference
 """
 
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -39,7 +40,15 @@ class OpenAIRequest(BaseModel):
 
     def for_provider(self) -> JSONObject:
         """Return the body as it came, fields unknown here included."""
-        return self.model_dump(exclude_unset=True, exclude={"retrieve"})
+        return self.model_dump(exclude_unset=True)
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's `stream_options`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    include_usage: bool | None = None
 
 
 class CompletionRequest(OpenAIRequest):
@@ -50,18 +59,30 @@ class CompletionRequest(OpenAIRequest):
     max_completion_tokens: PositiveInt | None = None
     n: PositiveInt | None = None
     stream: bool | None = None
-    stream_options: JSONObject | None = None
-    retrieve: Annotated[bool, Field(description="answer from the sources; not OpenAI's")] = False
+    stream_options: StreamOptions | None = None
+    retrieve: bool = Field(False, exclude=True, description="answer from the sources; not OpenAI's")
 
 
 Inputs = str | list[str] | list[int] | list[list[int]]
 
 
+def _inputs(value: Any) -> Inputs:  # noqa: ANN401
+    """Return one text, or a list of texts, tokens or lists of tokens; ValueError if it is neither.
+
+    Pydantic would validate a long list once for each type, and describe every item.
+    """
+    kinds = set(map(type, value)) if isinstance(value, list) else {type(value)}
+    if kinds == {list}:
+        kinds = {int, *map(type, chain.from_iterable(value))}
+    if not isinstance(value, str | list) or (value and kinds not in ({str}, {int})):
+        raise ValueError("Input should be a text, or a list of texts, tokens or lists of tokens")
+    return value
+
+
 class EmbeddingRequest(OpenAIRequest):
     """The body of `/v1/embeddings`."""
 
-    # Pydantic would validate a long list once for each type: the provider checks it.
-    input: Annotated[Any, PlainValidator(lambda given: given, json_schema_input_type=Inputs)]
+    input: Annotated[Inputs, PlainValidator(_inputs, json_schema_input_type=Inputs)]
     messages: None = None  # only a chat has them: the cost is estimated by that
 
 
@@ -108,7 +129,8 @@ async def completions(
     """Answer with a completion, or with its chunks as they come."""
     question, retrieve = body.for_provider(), body.retrieve
     if body.stream:
-        events = OpenAIEvents(with_usage=bool((body.stream_options or {}).get("include_usage")))
+        with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        events = OpenAIEvents(with_usage=with_usage)
         return await admission.stream(request, question, events, retrieve=retrieve)
     call = admission.services.provider.complete
     answered = await admission.whole(request, call, question, retrieve=retrieve)

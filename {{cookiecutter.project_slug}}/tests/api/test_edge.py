@@ -37,6 +37,9 @@ NO_QUESTION: list[tuple[str, Any, str | None]] = [
     ("/v1/chat/completions", {"messages": [{}] * (MAX_MESSAGES + 1)}, "messages"),
     ("/v1/chat/completions", {**COMPLETION, "stream": "perhaps"}, "stream"),
     ("/v1/embeddings", {"model": "m"}, "input"),
+    ("/v1/embeddings", {"model": "m", "input": 1}, "input"),
+    ("/v1/embeddings", {"model": "m", "input": ["a", 1]}, "input"),
+    ("/v1/embeddings", {"model": "m", "input": [["a"]]}, "input"),
 ]
 UNREADABLE = [
     (b"", "Field required"),
@@ -44,10 +47,10 @@ UNREADABLE = [
     (b'{"input": "\xff"}', "invalid unicode code point"),
     (b"[" * 700, "recursion limit"),
     (b'{"user": ' + b"[" * 10_000, "recursion limit"),
-    (b'{"input": "\\ud800"}', "hex escape"),
-    (b'{"messages": [{"role": "user", "content": "hi \\ud800 there"}]}', "hex escape"),
-    (b'{"tools": [{"function": {"name": "\\udc00"}}]}', "hex escape"),
-    (b'{"\\ud800\\ud800": 1}', "hex escape"),
+    (b'{"input": "\\ud800"}', "a lone surrogate"),
+    (b'{"messages": [{"role": "user", "content": "hi \\ud800 there"}]}', "a lone surrogate"),
+    (b'{"tools": [{"function": {"name": "\\udc00"}}]}', "a lone surrogate"),
+    (b'{"\\ud800\\ud800": 1}', "a lone surrogate"),
 ]
 """Bodies that are no JSON, or none that could be passed on, and what is said of them."""
 
