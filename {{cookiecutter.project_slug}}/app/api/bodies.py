@@ -45,7 +45,8 @@ class GuardedRoute(APIRoute):
             limits = services.settings
             bounded = BoundedRequest(request, limits.max_body_bytes, limits.send_timeout)
             if self.body_field:
-                require_json(request)
+                if not is_json(media_type_of(request)):
+                    raise invalid("media_type", "The Content-Type should be application/json")
                 # FastAPI would call a client that leaves meanwhile a bad request.
                 await bounded.body()
             return await handle(bounded)
@@ -53,12 +54,14 @@ class GuardedRoute(APIRoute):
         return guarded
 
 
-def require_json(request: Request, others: str = "") -> None:
-    """Refuse other types, even if they parse: pages of other sites may send text/plain."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        message = f"The Content-Type should be application/json{others}"
-        raise RequestValidationError([{"type": "media_type", "loc": ("body",), "msg": message}])
+def media_type_of(request: Request) -> str:
+    """Return the media type of a body, without parameters and in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_json(media_type: str) -> bool:
+    """Whether a body is announced as JSON; pages of other sites may send JSON as text/plain."""
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 class BoundedRequest(Request):
@@ -101,10 +104,17 @@ class BoundedRequest(Request):
         try:
             parsed = from_json(body)
         except ValueError as error:
-            raise JSONDecodeError(str(error), "", 0) from None
+            # A lone surrogate is only a hex escape to the parser.
+            reason = f"{error} (a lone surrogate)" if "hex escape" in str(error) else str(error)
+            raise JSONDecodeError(reason, "", 0) from None
         media = _media(parsed) if len(body) > MAX_TEXT else 0
         _check_size(len(body) - media, MAX_TEXT, " without images and files")
         return parsed
+
+
+def invalid(kind: str, message: str, *loc: str) -> RequestValidationError:
+    """Build the error of a body that is wrong, in the field `loc` if it is given."""
+    return RequestValidationError([{"type": kind, "loc": ("body", *loc), "msg": message}])
 
 
 def _check_size(size: int, limit: int, without: str = "") -> None:

@@ -16,7 +16,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from app.api.admission import ClientDep, ServicesDep, authenticate
-from app.api.bodies import GuardedRoute
+from app.api.bodies import GuardedRoute, invalid, is_json, media_type_of
 from app.api.errors import refusals
 from app.documents.catalogue import MARKDOWN, Document, Submission
 from app.documents.pipeline import NO_PAGES
@@ -161,7 +161,7 @@ async def _known(document_id: str, documents: Documents) -> Document:
 @asynccontextmanager
 async def received(request: Request) -> AsyncIterator[Body]:
     """Receive a body: the file of a form goes to disk, JSON is bounded by MAX_JSON."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     if media_type == "multipart/form-data":
         try:
             async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
@@ -169,12 +169,11 @@ async def received(request: Request) -> AsyncIterator[Body]:
         except HTTPException as error:
             if error.status_code != status.HTTP_400_BAD_REQUEST:
                 raise
-            raise _invalid("form", error.detail) from None  # the parser's
-    # Other types are refused even if they parse: pages of other sites may send text/plain.
-    elif media_type == "application/json" or media_type.endswith("+json"):
+            raise invalid("form", error.detail) from None  # the parser's
+    elif is_json(media_type):
         yield await _bounded(request)
     else:
-        raise _invalid("media_type", "The body should be application/json or multipart/form-data")
+        raise invalid("media_type", "The body should be application/json or multipart/form-data")
 
 
 async def _bounded(request: Request) -> bytes:
@@ -208,7 +207,7 @@ def _from_json(raw: bytes, documents: Documents) -> Submission:
     try:
         url = documents.pages.check(page.url)
     except ServiceError as error:
-        raise _invalid("value_error", str(error), "url") from None
+        raise invalid("value_error", str(error), "url") from None
     return Submission(**page.model_dump(exclude={"url"}), url=url)
 
 
@@ -216,7 +215,7 @@ async def _from_form(form: FormData) -> Submission:
     body = _validated(FileBody.model_validate, dict(form))
     content = await body.file.read()
     if not content:
-        raise _invalid("too_short", "The file is empty", "file")
+        raise invalid("too_short", "The file is empty", "file")
     return Submission(
         content=content,
         media_type=body.file.content_type,
@@ -232,7 +231,3 @@ def _validated(validate: Callable[[Any], T], data: object) -> T:
         problems = error.errors(include_url=False)
         located = [{**problem, "loc": ("body", *problem["loc"])} for problem in problems]
         raise RequestValidationError(located) from None
-
-
-def _invalid(kind: str, message: str, *loc: str) -> RequestValidationError:
-    return RequestValidationError([{"type": kind, "loc": ("body", *loc), "msg": message}])
