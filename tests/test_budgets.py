@@ -45,7 +45,7 @@ LEAST_EXPLAINED = {"default": 0.166, "un-rendered": 0.159}
 """The share of the lines of app/ that are comments or docstrings."""
 MOST_FILES = 10
 MOST_IN_APP = 12
-OVERFULL = {"tests/api": 12}
+OVERFULL = {"tests/api": 11}
 """Files in folders that hold too many."""
 
 ON_DOCUMENTS_SIDE = re.compile(

@@ -174,15 +174,14 @@ class Admission:
             self.answer.fail(error)
             return events.error(error)
 
-        encoded = self._events(question, events, retrieve=retrieve)
-        self._response.push_async_callback(encoded.aclose)
         settings = self.services.settings
         stream = EventStream(
-            encoded,
+            self._events(question, events, retrieve=retrieve),
             encode_error,
             ping=settings.ping_interval,
             send_timeout=settings.send_timeout,
         )
+        self._response.push_async_callback(stream.aclose)
         self._response.enter_context(self.services.drain.cutting_off(stream.interrupt))
         await while_connected(request, stream.open())
         stream.headers.update(self.headers)

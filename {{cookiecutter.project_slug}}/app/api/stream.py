@@ -85,6 +85,7 @@ class EventStream(EventSourceResponse):
         self._waits = Interruptible()
         self.interrupt = self._waits.interrupt
         """End the stream now with an error as its last event, also while it waits."""
+        self.aclose = events.aclose
 
     async def open(self) -> None:
         """Wait for the first event; what fails until then is raised."""

@@ -125,6 +125,23 @@ async def test_cancellation_is_no_failure() -> None:
         await stream
 
 
+async def test_closing_closes_the_events() -> None:
+    """A stream that is closed half-way has closed its events."""
+    closed = False
+
+    async def events() -> AsyncGenerator[bytes]:
+        nonlocal closed
+        try:
+            yield b"event"
+        finally:
+            closed = True
+
+    stream = EventStream(events(), lambda _: b"", ping=60, send_timeout=60)
+    await stream.open()
+    await stream.aclose()
+    assert closed
+
+
 CHAT, OPENAI = ChatEvents(), OpenAIEvents(with_usage=True)
 
 
