@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis, RedisCluster
 
 from app.concurrency.limiter import Slot
@@ -110,19 +111,22 @@ async def hold(slots: RedisSemaphore) -> None:
         await asyncio.sleep(60.0)
 
 
-async def load(slots: RedisSemaphore, redis: Redis) -> None:
-    """Make calls, some of which are cancelled; print the most in flight in all processes."""
+async def load(slots: RedisSemaphore, counter: BlockingRedis) -> None:
+    """Make calls, some of which are cancelled; print the most in flight in all processes.
+
+    They are counted without awaiting, since a cancel between command and reply would miscount.
+    """
     highest = 0
 
     async def call() -> None:
         nonlocal highest
         for _ in range(CALLS):
             async with slots.slot():
-                highest = max(highest, await redis.incr("live"))
+                highest = max(highest, int(counter.incr("live")))
                 try:
                     await asyncio.sleep(0.005)
                 finally:
-                    await redis.decr("live")
+                    counter.decr("live")
 
     callers = [asyncio.create_task(call()) for _ in range(CALLERS)]
     for number, caller in enumerate(callers[::3]):
@@ -138,7 +142,8 @@ async def main(job: str, socket: str, name: str, limit: int, lease: float) -> No
         Redis(unix_socket_path=socket) as redis,
         RedisSemaphore(redis, name, limit, max_queue=99, queue_timeout=60, lease=lease) as slots,
     ):
-        await (hold(slots) if job == "hold" else load(slots, redis))
+        counter = BlockingRedis(unix_socket_path=socket)
+        await (hold(slots) if job == "hold" else load(slots, counter))
 
 
 if __name__ == "__main__":
