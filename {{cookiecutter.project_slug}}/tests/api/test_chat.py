@@ -161,6 +161,8 @@ async def test_pings_while_the_provider_is_silent(
 
 RETRIEVE = {**QUESTION, "retrieve": True}
 ZEBRA = Found("Zebras", "A zebra has stripes.", "animals", "https://example.org/zebra")
+TEXTS = {"title": "Zebras", "snippet": "A zebra has stripes."}
+SOURCE = {**TEXTS, "source": "animals", "url": "https://example.org/zebra"}
 
 
 class Shelf:
@@ -209,9 +211,7 @@ async def test_sources_come_first_and_are_in_the_prompt(upstream: FakeUpstream) 
     """The first event says what was found; the provider is given it before the question."""
     async with serve_from(Shelf(), **at_upstream(upstream)) as service:
         events = await service.chat(retrieve=True)
-    found = {"title": "Zebras", "url": "https://example.org/zebra", "source": "animals"}
-    sources = [found | {"snippet": "A zebra has stripes."}]
-    assert events[0] == Event("sources", {"sources": sources, "degraded": []})
+    assert events[0] == Event("sources", {"sources": [SOURCE], "degraded": []})
     assert events[-1].name == "done"
     body = upstream.requests[-1].json
     assert "retrieve" not in body

@@ -14,7 +14,7 @@ from openai import (
 )
 from openai.types.chat import ChatCompletionChunk
 
-from tests.api.test_chat import Shelf, serve_from
+from tests.api.test_chat import SOURCE, Shelf, serve_from
 from tests.service import (
     COMPLETION,
     QUESTION,
@@ -230,12 +230,6 @@ async def test_leaving_early_ends_the_providers_stream(upstream: FakeUpstream) -
 
 
 RETRIEVE: dict[str, Any] = {"extra_body": {"retrieve": True}}
-SOURCE = {
-    "title": "Zebras",
-    "url": "https://example.org/zebra",
-    "snippet": "A zebra has stripes.",
-    "source": "animals",
-}
 
 
 async def test_answers_from_sources(upstream: FakeUpstream) -> None:
