@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.service import RunningService, serve
-from tests.upstream import Script
+from app.wiring.http import SPARE_CONNECTIONS
+from tests.service import RunningService, at_upstream, serve
+from tests.upstream import Action, FakeUpstream, Script
 from tests.websearch.fake_vendor import KEY, FakeVendor, success
 
 RESULT = {"title": "Zebras", "url": "https://example.org/", "content": "A zebra has stripes."}
@@ -51,6 +52,26 @@ async def test_more_questions_than_slots(vendor: FakeVendor) -> None:
         answers = await asyncio.gather(*asking)
     assert "web" not in str([answer[0].data["degraded"] for answer in answers])
     assert vendor.counts.peak == 1
+
+
+async def test_busy_provider_takes_no_connection_from_a_source(
+    vendor: FakeVendor, upstream: FakeUpstream
+) -> None:
+    """Sources and the provider have separate HTTP clients."""
+    vendor.script = success([RESULT])
+    upstream.script = Script(before_headers=Action.HOLD)
+    settings = at_upstream(upstream, llm_max_concurrency=1, retrieval_timeout=1)
+    async with at_vendor(vendor, **settings) as service, asyncio.TaskGroup() as calls:
+        for _ in range(1 + SPARE_CONNECTIONS):
+            calls.create_task(service.services.http.get(f"{upstream.base_url}/models"))
+        await upstream.wait_held(1 + SPARE_CONNECTIONS)
+        async with service.stream(retrieve=True) as events:
+            sources = (await anext(events)).data
+            upstream.release()
+            upstream.script = Script()
+            assert [event.name async for event in events][-1] == "done"
+    assert "web" in str(sources["sources"])
+    assert "web" not in str(sources["degraded"])
 
 
 async def test_starts_without_a_key(capsys: pytest.CaptureFixture[str]) -> None:
