@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.__main__ import main
 from app.drain import SAME_STOP
 from tests.process import PYTHON, SERVE, ServiceProcess, run, start_service
 from tests.service import (
@@ -92,6 +93,28 @@ async def test_address_where_it_cannot_listen(tmp_path: Path, host: str, workers
     assert (code, stdout) == (1, "")
     (line,) = stderr.splitlines()
     assert line.startswith(f"HOST={host} PORT={port}: ")
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "warnings"),
+    [("localhost", "", 0), ("0.0.0.0", "alice:key", 0), ("0.0.0.0", "", 1)],
+)
+def test_open_service_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    host: str,
+    keys: str,
+    warnings: int,
+) -> None:
+    """A start without keys at an address that others reach is one warning."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    for name, value in {"HOST": host, "PORT": "0", "API_KEYS": keys}.items():
+        monkeypatch.setenv(name, value)
+    main()
+    assert capsys.readouterr().err.count("API_KEYS is not set") == warnings
 
 
 async def test_importing_does_no_work(tmp_path: Path) -> None:
