@@ -31,7 +31,7 @@ OPTIONAL = {
     "redis_rate_limiter": """
         app/concurrency/redis_semaphore.py app/wiring/redis_slots.py
         app/ratelimit/redis_script.py app/ratelimit/redis_window.py
-        app/redis_url.py app/wiring/redis_limits.py
+        app/wiring/redis_limits.py
         tests/api/on_redis tests/concurrency/on_redis tests/ratelimit/on_redis
         tests/wiring/test_redis_slots.py""",
     "ingestion_client": """

@@ -11,10 +11,8 @@ Needs: `app.errors`, and a main thread for the signals.
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from types import FrameType
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
 from app.errors import ServiceError
 
@@ -41,16 +39,15 @@ class Drain:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._in_flight = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._signal = asyncio.Event()
-        self._patience: asyncio.Timeout | None = None
+        self._stopped_by = 0
+        self._last_signal = float("-inf")
+        self._wake = asyncio.Event()
         self._cut_off: set[Callable[[DrainingError], None]] = set()
 
     @property
     def started(self) -> bool:
         """Whether the service is stopping."""
-        return self._signal.is_set()
+        return bool(self._stopped_by)
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -58,13 +55,12 @@ class Drain:
         if self.started:
             raise self._refusal()
         self._in_flight += 1
-        self._empty.clear()
         try:
             yield
         finally:
             self._in_flight -= 1
             if not self._in_flight:
-                self._empty.set()
+                self._wake.set()
 
     @contextmanager
     def cutting_off(self, end: Callable[[DrainingError], None]) -> Iterator[None]:
@@ -101,50 +97,33 @@ class Drain:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        received: list[int] = []
-
-        def on_signal(number: int) -> None:
-            received.append(number)
-            self._signal.set()
-            if self._patience is not None:  # a later signal ends the wait
-                self._patience.reschedule(loop.time())
-
-        with _handling(lambda number: loop.call_soon_threadsafe(on_signal, number)):
-            await self._signal.wait()
-            await self._emptied_within(self._timeout)
+        with ExitStack() as handlers:
+            if threading.current_thread() is threading.main_thread():  # no other may handle signals
+                for number in SIGNALS:
+                    handler = signal.signal(
+                        number, lambda n, _: loop.call_soon_threadsafe(self._on_signal, n)
+                    )
+                    handlers.callback(signal.signal, number, handler)
+            while not self.started:
+                self._wake.clear()
+                await self._wake.wait()
+            await self._wait_until_empty(self._timeout)
             for end in tuple(self._cut_off):
                 end(self._refusal())
-            await self._emptied_within(LAST_WORDS)
-        signal.raise_signal(received[0])
+            await self._wait_until_empty(LAST_WORDS)
+        signal.raise_signal(self._stopped_by)
 
-    async def _emptied_within(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds) as self._patience:
-                await self._empty.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._patience = None
+    def _on_signal(self, number: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now > self._last_signal + SAME_STOP:
+            self._last_signal = now
+            self._stopped_by = self._stopped_by or number
+            self._wake.set()
 
-
-@contextmanager
-def _handling(react: Callable[[int], object]) -> Iterator[None]:
-    """Call `react` with each of SIGNALS, but once for one stop; then restore the handlers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals: the server's own thread does
-        return
-    last = float("-inf")
-
-    def handle(number: int, _: FrameType | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now > last + SAME_STOP:
-            last = now
-            react(number)
-
-    previous = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    async def _wait_until_empty(self, seconds: float) -> None:
+        """Wait until no request is open, at most until the time is up or the next signal."""
+        self._wake.clear()
+        if self._in_flight:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()

@@ -1,19 +1,14 @@
 """What exists in a process, and in which order it opens and closes.
 
-Each part is built once and passed to the requests as typed lifespan state. The parts close in
-reverse order, also those that are open when a later one fails to open.
+Each part is built once and passed to the requests as lifespan state. The parts close in reverse
+order, also those that are open when a later one fails to open.
 """
 
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypedDict
 
 import httpx
-import structlog
-from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.clients import Keyring
 from app.concurrency.adaptive import AdaptiveLimit
@@ -28,8 +23,6 @@ from app.wiring.providers import build_provider
 from app.wiring.redis_limits import limits_on_redis  # optional: redis_rate_limiter
 from app.wiring.redis_slots import on_redis  # optional: redis_rate_limiter
 from app.wiring.retrieval import Retrieval, open_retrieval
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,51 +40,11 @@ class Services:
     metrics: Metrics
 
 
-class LifespanState(TypedDict):
-    """The state that each request carries."""
-
-    services: Services
-
-
-def lifespan_of(
-    settings: Settings,
-) -> Callable[[FastAPI], AbstractAsyncContextManager[LifespanState]]:
-    """Build the lifespan of a service with these settings."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
-        async with AsyncExitStack() as stack:
-            yield {"services": await open_services(settings, stack)}
-
-    return lifespan
-
-
-class LifespanErrors:
-    """Report a failure to start or to stop in one line, where Starlette reports a traceback.
-
-    With LOG_LEVEL=DEBUG the traceback is logged, too.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection; only the lifespan's is changed."""
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_line(message: Message) -> None:
-            error: BaseException | None = sys.exception()
-            if error is not None and message["type"].endswith(".failed"):
-                log.debug("lifespan failed", exc_info=error)
-                while isinstance(error, BaseExceptionGroup):
-                    error = error.exceptions[0]
-                text = " ".join(str(error).split())
-                message = {**message, "message": f"{type(error).__name__}: {text}"}
-            await send(message)
-
-        await self._app(scope, receive, send_line)
+@asynccontextmanager
+async def lifespan(settings: Settings) -> AsyncIterator[dict[str, Services]]:
+    """Open everything; what is yielded is the state of each request."""
+    async with AsyncExitStack() as stack:
+        yield {"services": await open_services(settings, stack)}
 
 
 async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:

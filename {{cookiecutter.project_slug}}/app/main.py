@@ -12,8 +12,8 @@ from app import __title__, __version__
 from app.api import chat, errors, health, openai
 from app.api.documents import router as documents_router  # optional: vector_store
 from app.api.page import router as page_router  # optional: web_page
-from app.lifespan import LifespanErrors, lifespan_of
-from app.settings import Settings, load_settings, removed_variables
+from app.lifespan import lifespan
+from app.settings import Settings, load_settings
 from app.telemetry.access import RequestLog
 from app.telemetry.logs import configure_logging
 
@@ -22,14 +22,12 @@ log = structlog.get_logger(__name__)
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; without `settings` they are read from the environment."""
-    removed = "" if settings else removed_variables()
     settings = settings or load_settings()
     configure_logging(settings.log_level)
-    if removed:
-        log.warning("settings that were removed are still set", removed=removed)
-    app = FastAPI(title=__title__, version=__version__, lifespan=lifespan_of(settings))
+    if settings.removed:
+        log.warning("settings that were removed are still set", removed=settings.removed)
+    app = FastAPI(title=__title__, version=__version__, lifespan=lambda _: lifespan(settings))
     app.add_middleware(RequestLog)
-    app.add_middleware(LifespanErrors)
     errors.add_handlers(app)
     app.include_router(chat.router)
     app.include_router(openai.router)

@@ -4,38 +4,30 @@ Read from the environment and from `.env`; an empty value counts as not set.
 Nothing else in the service reads the environment: what a part needs is passed in.
 """
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-import httpx
 from pydantic import (
     AfterValidator,
     AmqpDsn,  # optional: job_queue
+    AnyHttpUrl,
+    AnyUrl,  # optional: redis_rate_limiter
     Field,
-    Secret,  # optional: job_queue
+    Secret,  # optional: job_queue, redis_rate_limiter
     SecretStr,
+    UrlConstraints,  # optional: redis_rate_limiter
     ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    NoDecode,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.clients import parse_keys
+from app.clients import KEY, parse_keys
 from app.llm.stream import Deadlines
-from app.redis_url import RedisUrl  # optional: redis_rate_limiter
 
 ProviderName = Literal["echo", "openai", "anthropic"]
 OPENAI_URL = "https://api.openai.com/v1"
 ANTHROPIC_URL = "https://api.anthropic.com"
-BASE_URL = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+])(:[1-9][0-9]*)?(/[^\s?#]*)?")
-HIGHEST_PORT = 65535
 DAY = 86400
 STORE_URL = "postgresql://localhost/documents"  # optional: vector_store=pgvector
 STORE_URL = "http://localhost:6333"  # optional: vector_store=qdrant
@@ -43,11 +35,12 @@ STORE_URL = "sqlite:///data/documents.db"  # optional: vector_store=sqlite
 DATABASE_URL = "sqlite:///data/documents.db"  # optional: vector_store=qdrant
 DATABASE_URL = ""  # optional: vector_store=sqlite, vector_store=pgvector
 BROKER_URL = Secret(AmqpDsn("amqp://guest:guest@localhost/"))  # optional: job_queue
+REDIS = UrlConstraints(allowed_schemes=["redis", "rediss", "unix"])  # optional: redis_rate_limiter
 REMOVED = {
-    "CLIENT_TERMS": "all clients have the same share and limits",
-    "TIKTOKEN_ENCODING": "tokens are estimated",
+    "client_terms": "all clients have the same share and limits",
+    "tiktoken_encoding": "tokens are estimated",
 }
-"""Variables of earlier versions, and what holds instead."""
+"""Settings of earlier versions, and what holds instead."""
 DEFAULT_MODELS: dict[str, str] = {
     "echo": "echo",
     "openai": "gpt-5.4-mini",
@@ -55,30 +48,25 @@ DEFAULT_MODELS: dict[str, str] = {
 }
 
 
-def _http_url(value: str) -> str:
-    try:
-        url = httpx.URL(value)  # which will be asked with it
-        url.host.encode("idna")  # as for the look-up
-        is_good = BASE_URL.fullmatch(value) and (url.port or 0) <= HIGHEST_PORT
-    except (httpx.InvalidURL, ValueError):
-        is_good = None
-    if not is_good:
+def _base_url(value: str) -> str:
+    url = AnyHttpUrl(value)
+    if url.username or url.password or url.query or url.fragment:
         raise ValueError("should be like https://host:port/path, with no user, key or query in it")
-    return value
+    return str(url).rstrip("/")
 
 
 def _header_value(value: SecretStr) -> SecretStr:
-    if not re.fullmatch("[!-~]*", value.get_secret_value()):
+    if value and not KEY.fullmatch(value.get_secret_value()):
         raise ValueError("should have letters, digits and signs only, and no space")
     return value
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(_base_url)]
 """What a path can be put after; a key has a variable of its own."""
 ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
 """Sent in a header, which carries no other characters."""
 Seconds = Annotated[float, Field(ge=0.001, le=DAY)]
-"""A wait: it ends, and timers and the arithmetic of windows bear it."""
+"""A wait that ends."""
 Pause = Annotated[float, Field(ge=0, le=DAY)]
 """A wait that may be none."""
 
@@ -123,7 +111,7 @@ class Settings(BaseSettings):
     rate_limit_window: float = Field(60, ge=1, le=DAY)
     client_rate_limit_requests: int | None = Field(None, ge=1)
     client_rate_limit_tokens: int | None = Field(None, ge=1)
-    redis_url: RedisUrl | None = None  # optional: redis_rate_limiter
+    redis_url: Secret[Annotated[AnyUrl, REDIS]] | None = None  # optional: redis_rate_limiter
 
     vector_store_url: SecretStr = SecretStr(STORE_URL)  # optional: vector_store
     database_url: SecretStr = SecretStr(DATABASE_URL)  # optional: vector_store
@@ -144,18 +132,14 @@ class Settings(BaseSettings):
     echo_token_interval: Pause = 0.03
     echo_token_count: int | None = Field(None, ge=1)
 
+    client_terms: SecretStr | None = None
+    tiktoken_encoding: SecretStr | None = None
+
     @field_validator("llm_provider", "llm_model", "llm_models_allowed", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return _parts(value)
-        return value
-
-    @field_validator("llm_provider")
-    @classmethod
-    def _names_each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(set(value)) < len(value):
-            raise ValueError("should name a provider, and each once")
         return value
 
     @field_validator("api_keys", mode="before")
@@ -164,24 +148,21 @@ class Settings(BaseSettings):
         return parse_keys(_parts(value)) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _keys_are_there(self) -> Self:
-        needs_key = {
-            "openai": (self.openai_base_url == OPENAI_URL, self.openai_api_key),
-            "anthropic": (self.anthropic_base_url == ANTHROPIC_URL, self.anthropic_api_key),
+    def _providers_are_complete(self) -> Self:
+        if not self.llm_provider or len(set(self.llm_provider)) < len(self.llm_provider):
+            raise ValueError("LLM_PROVIDER should name a provider, and each once")
+        if len(self.llm_model) > len(self.llm_provider):
+            raise ValueError("LLM_MODEL names more models than LLM_PROVIDER names providers")
+        lacks_key = {
+            "openai": self.openai_base_url == OPENAI_URL and not self.openai_api_key,
+            "anthropic": self.anthropic_base_url == ANTHROPIC_URL and not self.anthropic_api_key,
         }
         wanted = {name: f"LLM_PROVIDER={name}" for name in self.llm_provider}
         if self.embedding_model:  # optional: vector_store
             wanted.setdefault("openai", "EMBEDDING_MODEL")  # optional: vector_store
         for provider, setting in wanted.items():
-            at_the_vendor, key = needs_key.get(provider, (False, None))
-            if at_the_vendor and not (key and key.get_secret_value()):
+            if lacks_key.get(provider):
                 raise ValueError(f"{provider.upper()}_API_KEY is missing; {setting} needs it")
-        return self
-
-    @model_validator(mode="after")
-    def _one_model_per_provider(self) -> Self:
-        if len(self.llm_model) > len(self.llm_provider):
-            raise ValueError("LLM_MODEL names more models than LLM_PROVIDER names providers")
         return self
 
     @model_validator(mode="after")
@@ -211,6 +192,12 @@ class Settings(BaseSettings):
         return {name: named.get(name, DEFAULT_MODELS[name]) for name in self.llm_provider}
 
     @property
+    def removed(self) -> str:
+        """Name the removed settings that are still set, in one line; "" if none."""
+        still_set = sorted(REMOVED.keys() & self.model_fields_set)
+        return "; ".join(f"{name.upper()}: {REMOVED[name]}" for name in still_set)
+
+    @property
     def deadlines(self) -> Deadlines:
         """How long a provider may take."""
         return Deadlines(
@@ -229,22 +216,8 @@ def load_settings(**values: Any) -> Settings:  # noqa: ANN401
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise SystemExit(f"Bad settings: {_in_one_line(error)}") from None
-
-
-def removed_variables() -> str:
-    """Name the variables that are still set though they were removed, in one line; "" if none.
-
-    They are looked up as Settings looks up its own: in any case, also in `.env`, and not if empty.
-    Their values are left out, as a key may stand there by mistake.
-    """
-    sources = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
-    given = {name.upper() for source in sources for name in source.env_vars}
-    return "; ".join(f"{name}: {instead}" for name, instead in REMOVED.items() if name in given)
-
-
-def _in_one_line(error: ValidationError) -> str:
-    return "; ".join(map(_problem, error.errors(include_url=False)))
+        problems = "; ".join(map(_problem, error.errors(include_url=False)))
+        raise SystemExit(f"Bad settings: {problems}") from None
 
 
 def _problem(error: ErrorDetails) -> str:

@@ -24,12 +24,10 @@ BAD_VALUES = [
     ("OPENAI_BASE_URL", "http://"),
     ("OPENAI_BASE_URL", "http://:9000"),
     ("OPENAI_BASE_URL", "http://local host"),
-    ("OPENAI_BASE_URL", "http://local..host"),
     ("OPENAI_BASE_URL", "http://xn--a"),
     ("OPENAI_BASE_URL", "http://999.1.1.1"),
     ("OPENAI_BASE_URL", "http://[::1"),
     ("OPENAI_BASE_URL", "http://localhost:port"),
-    ("OPENAI_BASE_URL", "http://localhost:0"),
     ("OPENAI_BASE_URL", "http://localhost:65536"),
     ("OPENAI_BASE_URL", "http://localhost/v1?key=x"),
     ("ANTHROPIC_BASE_URL", "http://user:password@localhost"),
@@ -85,12 +83,17 @@ def test_bad_value_is_one_line_with_its_name(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://my_server:11434/v1/", "https://[::1]:8443/@a", "https://bücher.example"]
+    ("url", "read"),
+    [
+        ("http://my_server:11434/v1/", "http://my_server:11434/v1"),
+        ("https://[::1]:8443/@a", "https://[::1]:8443/@a"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+    ],
 )
-def test_server_of_ones_own(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_server_of_ones_own(monkeypatch: pytest.MonkeyPatch, url: str, read: str) -> None:
     """A provider may be anywhere that a client can ask, under any path."""
     monkeypatch.setenv("OPENAI_BASE_URL", url)
-    assert load_settings().openai_base_url == url
+    assert load_settings().openai_base_url == read
 
 
 def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
-"""An id, a log line and metrics for every request.
+"""An id, a log line and metrics for every request, and one line for a failed start.
 
 Plain ASGI middleware: Starlette's BaseHTTPMiddleware would put a queue and a task between the
 stream and its client. A stream is logged when it ends, with the time to its first byte.
 """
 
 import re
+import sys
 import time
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -35,9 +37,9 @@ class RequestLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request, or the lifespan."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, partial(_send_in_one_line, send))
             return
         given = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = given if ACCEPTABLE_ID.fullmatch(given) else uuid4().hex
@@ -57,6 +59,18 @@ class RequestLog:
         finally:
             if scope["path"] not in PROBES:
                 _record(scope, status, first_byte, time.perf_counter() - started)
+
+
+async def _send_in_one_line(send: Send, message: Message) -> None:
+    """Name what failed to start or to stop in one line; Starlette would send a traceback."""
+    error = sys.exception()
+    if error is not None and message["type"].endswith(".failed"):
+        log.debug("lifespan failed", exc_info=error)
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        text = " ".join(str(error).split())
+        message = {**message, "message": f"{type(error).__name__}: {text}"}
+    await send(message)
 
 
 def _record(scope: Scope, status: int, first_byte: float | None, duration: float) -> None:

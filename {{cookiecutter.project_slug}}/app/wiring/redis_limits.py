@@ -27,7 +27,7 @@ async def limits_on_redis(
     if settings.redis_url is None:
         log.warning("REDIS_URL is not set: each process has its share of all limits")
         return limits
-    client = connect(settings.redis_url.get_secret_value(), deadline=deadline)
+    client = connect(str(settings.redis_url.get_secret_value()), deadline=deadline)
     await stack.enter_async_context(client)
     limiter = RedisRateLimiter(
         client,

@@ -19,7 +19,7 @@ async def on_redis(
     """Return a limiter like this one that shares `limit` slots; without REDIS_URL, this one."""
     if settings.redis_url is None:
         return limiter
-    client = connect(settings.redis_url.get_secret_value(), deadline=CONNECT_TIMEOUT)
+    client = connect(str(settings.redis_url.get_secret_value()), deadline=CONNECT_TIMEOUT)
     client.set_retry(Retry(NoBackoff(), 1))  # a message may be repeated, as after a cut connection
     await stack.enter_async_context(client)
     shared = RedisSemaphore(

@@ -136,5 +136,5 @@ def test_bad_address_shows_nothing_of_itself(url: str) -> None:
     with pytest.raises(SystemExit) as ended:
         load_settings(_env_file=None, redis_url=url)
     message = str(ended.value)
-    assert message.startswith("Bad settings: REDIS_URL: should be like redis://")
-    assert "pa" not in message.replace("password", "").replace("path", "")
+    assert message.startswith("Bad settings: REDIS_URL: ")
+    assert "pa" not in message
