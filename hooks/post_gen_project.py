@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
 OPTIONAL = {
     "redis_rate_limiter": """
-        app/concurrency/redis_semaphore.py app/wiring/redis_slots.py
+        app/concurrency/redis_semaphore.py app/wiring/redis.py
         app/ratelimit/redis_script.py app/ratelimit/redis_window.py
-        app/wiring/redis_limits.py
         tests/api/on_redis tests/concurrency/on_redis tests/ratelimit/on_redis
-        tests/wiring/test_redis_slots.py""",
+        tests/wiring/test_redis.py""",
     "ingestion_client": """
         app/websearch app/wiring/websearch.py tests/websearch tests/wiring/test_websearch.py""",
     "vector_store": """

@@ -15,13 +15,13 @@ from app.concurrency.adaptive import AdaptiveLimit
 from app.concurrency.limiter import ConcurrencyLimiter
 from app.drain import Drain
 from app.llm.base import Provider
+from app.ratelimit.memory import RateLimiter
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring.http import build_client
-from app.wiring.limits import RateLimits, limits_in_process
+from app.wiring.limits import RateLimits, build_limits
 from app.wiring.providers import build_provider
-from app.wiring.redis_limits import limits_on_redis  # optional: redis_rate_limiter
-from app.wiring.redis_slots import on_redis  # optional: redis_rate_limiter
+from app.wiring.redis import limits_on_redis, slots_on_redis  # optional: redis_rate_limiter
 from app.wiring.retrieval import Retrieval, open_retrieval
 
 
@@ -50,16 +50,17 @@ async def lifespan(settings: Settings) -> AsyncIterator[dict[str, Services]]:
 async def open_services(settings: Settings, stack: AsyncExitStack) -> Services:
     """Open everything in order; `stack` closes it."""
     http = await stack.enter_async_context(build_client(settings))
-    limit = settings.llm_max_concurrency
+    slots = settings.llm_max_concurrency
     limiter = ConcurrencyLimiter(
-        limit // settings.workers,
+        slots // settings.workers,
         max_queue=settings.llm_max_queue,
         queue_timeout=settings.llm_queue_timeout,
     )
-    limiter = await on_redis(limiter, "llm", limit, settings, stack)  # optional: redis_rate_limiter
+    share = slots_on_redis(limiter, "llm", slots, settings, stack)  # optional: redis_rate_limiter
+    limiter = await share  # optional: redis_rate_limiter
     metrics = Metrics(limiter)
     await stack.enter_async_context(metrics.refreshing())
-    limits = limits_in_process(settings)
+    limits = build_limits(settings, RateLimiter(), processes=settings.workers)
     limits = await limits_on_redis(limits, settings, stack, metrics)  # optional: redis_rate_limiter
     ceiling = AdaptiveLimit(limiter, maximum=limiter.limit)
     provider = build_provider(settings, http, ceiling=ceiling, limits=limits)

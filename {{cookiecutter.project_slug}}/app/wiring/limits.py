@@ -44,16 +44,12 @@ class RateLimits:
                 self.limiter.correct(budget, remaining=share, reset=reset)
 
 
-def limits_in_process(settings: Settings) -> RateLimits:
-    """Count in this process, with its share of the limits."""
-    return build_limits(settings, RateLimiter(), processes=settings.workers)
-
-
 def build_limits(settings: Settings, limiter: RateLimiter, *, processes: int) -> RateLimits:
     """Build the budgets of the limits that are set."""
 
-    def budgets(key: str, requests: int | None, tokens: int | None) -> Sequence[Budget]:
-        limits: dict[Unit, int | None] = {"requests": requests, "tokens": tokens}
+    def budgets(key: str, setting: str) -> Sequence[Budget]:
+        units: tuple[Unit, ...] = ("requests", "tokens")
+        limits = {unit: getattr(settings, f"{setting}_{unit}") for unit in units}
         return [
             Budget(key, unit, limit // processes, settings.rate_limit_window)
             for unit, limit in limits.items()
@@ -62,9 +58,7 @@ def build_limits(settings: Settings, limiter: RateLimiter, *, processes: int) ->
 
     return RateLimits(
         limiter=limiter,
-        tier=budgets(TIER, settings.rate_limit_requests, settings.rate_limit_tokens),
-        client=budgets(
-            "client", settings.client_rate_limit_requests, settings.client_rate_limit_tokens
-        ),
+        tier=budgets(TIER, "rate_limit"),
+        client=budgets("client", "client_rate_limit"),
         processes=processes,
     )

@@ -17,7 +17,7 @@ from app.retrieval.prompt import beginning
 from app.settings import Settings
 from app.websearch.serppost import SerppostClient
 from app.websearch.urls import check_url  # optional: vector_store
-from app.wiring.redis_slots import on_redis  # optional: redis_rate_limiter
+from app.wiring.redis import slots_on_redis  # optional: redis_rate_limiter
 
 MAX_WAITING = 1000
 SLOT_TIMEOUT = {"search": 15.0, "page": 600.0}
@@ -65,7 +65,8 @@ async def open_web(settings: Settings, client: httpx.AsyncClient) -> AsyncIterat
     )
 
     async with AsyncExitStack() as stack:
-        slots = await on_redis(slots, "web", limit, settings, stack)  # optional: redis_rate_limiter
+        share = slots_on_redis(slots, "web", limit, settings, stack)  # optional: redis_rate_limiter
+        slots = await share  # optional: redis_rate_limiter
 
         def slot(kind: str) -> AbstractAsyncContextManager[object]:
             # Each kind is a key of its own, so that fetching many pages never starves a search.

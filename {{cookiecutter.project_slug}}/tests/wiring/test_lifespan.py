@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from app.lifespan import Services, open_services
-from app.settings import Settings
-from app.wiring.providers import BUILDERS
+from app.lifespan import open_services
+from app.llm.echo import EchoProvider
+from app.settings import load_settings
 from tests.service import at_upstream, serve
 from tests.upstream import Action, FakeUpstream, Script
 
@@ -32,24 +32,10 @@ class RecordingStack(AsyncExitStack):
         return opened
 
 
-def settings(**values: Any) -> Settings:
-    """Return settings that come from nowhere else."""
-    return Settings(**{"_env_file": None, **values})
-
-
-async def test_parts_are_as_the_settings_say() -> None:
-    """The parts are built from the settings, and are what requests see as their state."""
-    async with serve(llm_max_concurrency=3, drain_timeout=7) as service:
-        services = service.services
-    assert isinstance(services, Services)
-    assert services.limiter.limit == 3
-    assert services.settings.drain_timeout == 7
-
-
 async def test_closes_in_reverse_order() -> None:
     """What was opened last is closed first, and the HTTP client last of all."""
     async with RecordingStack() as stack:
-        services = await open_services(settings(), stack)
+        services = await open_services(load_settings(_env_file=None), stack)
         assert not services.http.is_closed
     assert stack.opened[0] is services.http
     assert len(stack.opened) > 1
@@ -57,27 +43,16 @@ async def test_closes_in_reverse_order() -> None:
     assert services.http.is_closed
 
 
-async def test_closes_what_was_open_when_a_later_part_fails() -> None:
-    """A start that fails half-way leaves nothing open, and says why it failed."""
-    unheard_of = settings().model_copy(update={"llm_provider": ("nobody",)})
+async def test_failed_start_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is open closes when a later part fails: an adapter of another name than its own."""
+    monkeypatch.setattr(EchoProvider, "name", "other")
     stack = RecordingStack()
-    with pytest.raises(KeyError, match="nobody"):
+    with pytest.raises(ValueError, match=r"LLM_PROVIDER=echo .* 'other'"):
         async with stack:
-            await open_services(unheard_of, stack)
+            await open_services(load_settings(_env_file=None), stack)
     client = stack.opened[0]
     assert isinstance(client, httpx.AsyncClient)
     assert client.is_closed
-
-
-async def test_an_adapter_has_the_name_that_it_is_chosen_by(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its model is looked up by that name: another one would fail later, or ask another model."""
-    monkeypatch.setitem(BUILDERS, "openai", BUILDERS["echo"])
-    chosen = settings(llm_provider="echo,openai", openai_api_key="sk")
-    with pytest.raises(ValueError, match=r"LLM_PROVIDER=openai .* 'echo'"):
-        async with AsyncExitStack() as stack:
-            await open_services(chosen, stack)
 
 
 async def test_services_are_independent(upstream: FakeUpstream) -> None:

