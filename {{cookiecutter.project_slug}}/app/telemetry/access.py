@@ -9,15 +9,11 @@ import sys
 import time
 from collections.abc import Awaitable
 from functools import partial
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-if TYPE_CHECKING:
-    from app.telemetry.metrics import Metrics
 
 REQUEST_ID = "X-Request-ID"
 ACCEPTABLE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
@@ -82,7 +78,7 @@ def _record(scope: Scope, status: int, first_byte: float | None, duration: float
         first_byte_ms=first_byte and round(first_byte * 1000, 1),
         duration_ms=round(duration * 1000, 1),
     )
-    metrics: Metrics = scope["state"]["services"].metrics
     route = getattr(scope.get("route"), "path", "unmatched")  # a path would be a client's input
     method = scope["method"] if scope["method"] in METHODS else "other"
-    metrics.count_request(method, route, status, first_byte=first_byte, duration=duration)
+    count = scope["state"]["services"].metrics.count_request
+    count(method, route, status, first_byte=first_byte, duration=duration)

@@ -31,6 +31,7 @@ class Metrics:
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self._limiter = limiter
         self._counted = limiter.snapshot()
+        self._directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self._registry = CollectorRegistry()
         self._requests = self._counter(
             "http_requests", "Requests answered", ("method", "route", "status")
@@ -90,7 +91,7 @@ class Metrics:
             await asyncio.wait([refreshing])
 
     async def _refresh(self) -> None:
-        while _directory():
+        while self._directory:
             self._read_limiter()
             await asyncio.sleep(REFRESH_INTERVAL)
 
@@ -107,28 +108,17 @@ class Metrics:
     async def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
         self._read_limiter()
-        directory = _directory()
-        if not directory:
-            return generate_latest(self._registry)
-        return await asyncio.to_thread(_text_of_all_workers, directory)
-
-
-def _directory() -> str | None:
-    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if self._directory:
+            return await asyncio.to_thread(_text_of_all_workers, self._directory)
+        return generate_latest(self._registry)
 
 
 def _text_of_all_workers(directory: str) -> bytes:
     for pid in {int(path.stem.rpartition("_")[2]) for path in Path(directory).glob("gauge_*.db")}:
-        if not _runs(pid):
+        try:
+            os.kill(pid, 0)  # asks only whether it runs
+        except ProcessLookupError:
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -9,19 +9,19 @@ from app.websearch.urls import check_url
 @pytest.mark.parametrize(
     ("url", "checked"),
     [
-        ("HTTP://Example.COM/A?b=C#d", "http://example.com/A?b=C#d"),
-        ("https://example.com.:/", "https://example.com/"),
-        ("https://sub_domain.example.co.uk:8443/", "https://sub_domain.example.co.uk:8443/"),
-        ("https://münchen.de/straße", "https://xn--mnchen-3ya.de/straße"),
-        ("https://\uff45\uff58ample\u3002com/", "https://example.com/"),
-        ("http://93.184.216.34/", "http://93.184.216.34/"),
-        ("http://93.184.216.34.:80/", "http://93.184.216.34:80/"),
+        ("HTTP://Example.COM:80/A?b=C#d", "http://example.com/A?b=C#d"),
+        ("https://sub_domain.example.co.uk:8443/",) * 2,
+        ("https://münchen.de/straße", "https://xn--mnchen-3ya.de/stra%C3%9Fe"),
+        ("https://\uff45\uff58ample\u3002com", "https://example.com/"),
+        ("http://93.184.216.34/",) * 2,
+        ("http://0x5db8d822/", "http://93.184.216.34/"),
+        ("https://exam\tple.com\\a b", "https://example.com/a%20b"),
         ("https://localhost.example.com/?to=http://127.0.0.1/@x",) * 2,
         ("https://example.com/".ljust(2000, "x"),) * 2,
     ],
 )
 def test_a_public_page_passes(url: str, checked: str) -> None:
-    """It comes back with its host in one spelling, and with the rest as it was."""
+    """It comes back in the one spelling that was checked."""
     assert check_url(url) == checked == check_url(checked)
 
 
@@ -33,20 +33,18 @@ ADDRESSES = (
 ODD_SPELLINGS = (
     "2130706433 0x7f000001 0x7f.0.0.1 0x7f.1 017700000001 0177.0.0.1 127.1 0 127.0.0.1. "
     "127.000.000.001 1.2.3.4.5 999.1.1.1 \uff11\uff12\uff17.\uff10.0.\uff11 ①②⑦.⓪.⓪.① 127。0。0。1 "
-    "127.0.0.0x1 127.0.0.0x %31%32%37.0.0.1 0x08080808 010.8.8.8 ٣.٣.٣.٣ example.1 [127.0.0.1] [1]"
+    "127.0.0.0x1 %31%32%37.0.0.1 example.1 [127.0.0.1] [1]"
 )
 NAMES = (
-    "localhost LOCALHOST. a.localhost ⓛocalhost localhost.localdomain redis com x.INTERNAL "
-    "metadata.google.internal printer.local router.lan nas.home.arpa a..b .example.com "
-    "-a.example.com a-.example.com exa%20mple.com example.com%00 example.com\\@x exam\u200bple.com "
-    "\ud800.example.com ℀.com 例え..com xn--\xfc.de example.com:port example.com:99999 "
-    f"{'a' * 64}.de {'a.' * 127}de user:secret@example.com @example.com example.com:80@127.0.0.1"
+    "localhost LOCALHOST. a.localhost a.localhost.. ⓛocalhost localhost.localdomain redis com "
+    "x.INTERNAL metadata.google.internal printer.local router.lan nas.home.arpa example.com%00 "
+    "127.0.0.1\\@example.com ℀.com xn--\xfc.de example.com:port example.com:99999 "
+    "user:secret@example.com :secret@example.com example.com:80@127.0.0.1"
 )
 NO_PAGES = [
-    "", "example.com", "//example.com/", "http:", "http:example.com", "http:///path", "http://?x",
+    "", "example.com", "//example.com/", "http:", "http:///path", "http://?x", "http://:80/",
     "ftp://example.com/", "file:///etc/passwd", "javascript:alert(1)", "data:text/html,x",
-    "https://example.com/a b", "https://example.com/a\\b", "https://example.com/a\nb",
-    "https://exam\x00ple.com/", "https://exam\tple.com/", "http://:80/", "http://[", "http://[v1.x]/",
+    "https://exam\x00ple.com/", "http://[", "http://[v1.x]/", "http://\ud800.example.com",
     "https://example.com/".ljust(2001, "x"),
 ]  # fmt: skip
 
