@@ -117,7 +117,7 @@ class Drain:
         now = asyncio.get_running_loop().time()
         if now > self._last_signal + SAME_STOP:
             self._last_signal = now
-            self._stopped_by = self._stopped_by or number
+            self._stopped_by = number
             self._wake.set()
 
     async def _wait_until_empty(self, seconds: float) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from app.drain import SAME_STOP
-from tests.process import PYTHON, SERVE, ServiceProcess, run, start_service
+from tests.process import PYTHON, ServiceProcess, run, start_service
 from tests.service import (
     COMPLETION,
     LOCALHOST,
@@ -27,10 +26,9 @@ from tests.service import (
 )
 from tests.upstream import Action, FakeUpstream, Script
 
-UVICORN = (PYTHON, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", "0")
 HELD = Script(tokens=2, before_event={2: Action.HOLD})
-WITHOUT_WORK = """
-import logging, sys, threading
+FAILING_TO_START = """
+import logging, os, sys, threading
 done = []
 def note(event, arguments):
     if event.startswith("socket."):
@@ -43,9 +41,8 @@ import app.main
 assert not done, done
 assert threading.active_count() == 1, threading.enumerate()
 assert not logging.getLogger().handlers
-"""
+del os.environ["LLM_MAX_QUEUE"]
 
-FAILING_TO_START = """
 import uvicorn
 import app.wiring.http
 
@@ -63,36 +60,42 @@ def environment(upstream: FakeUpstream, **values: object) -> dict[str, str]:
     return {name.upper(): str(value) for name, value in settings.items()}
 
 
-@pytest.mark.parametrize("command", [SERVE, UVICORN], ids=["python -m app", "uvicorn"])
-async def test_bad_setting_ends_the_start(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """A bad value ends the start with one line that names the variable, and a failure's code."""
-    code, stdout, stderr = await run(tmp_path, *command, LLM_MAX_QUEUE="many")
-    assert code != 0
-    assert stdout == ""
-    (line,) = stderr.splitlines()
-    assert "LLM_MAX_QUEUE" in line
-
-
 async def test_failure_to_start_is_one_line(tmp_path: Path) -> None:
-    """What cannot be opened is named in one line under plain uvicorn too, without a traceback."""
-    code, stdout, stderr = await run(tmp_path, PYTHON, "-c", FAILING_TO_START)
-    assert (code, stdout) == (3, "")
+    """Importing does nothing and reads no settings; what fails to open then is named in one line.
+
+    That holds under plain uvicorn too, without a traceback.
+    """
+    command = (PYTHON, "-c", FAILING_TO_START)
+    code, stdout, stderr = await run(tmp_path, *command, LLM_MAX_QUEUE="many")
+    assert (code, stdout) == (3, ""), stderr
     events = [json.loads(line)["event"] for line in stderr.splitlines()]
     assert "OSError: disk full" in events
     assert "Traceback" not in stderr
     assert events[-1] == "Application startup failed. Exiting."
 
 
-@pytest.mark.parametrize(("host", "workers"), [(LOCALHOST, 1), (LOCALHOST, 2), ("no..host", 1)])
-async def test_address_where_it_cannot_listen(tmp_path: Path, host: str, workers: int) -> None:
+@pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Return what runs `python -m app` under given variables up to the call of uvicorn."""
+
+    def run_with(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        main()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    return run_with
+
+
+@pytest.mark.parametrize("host", [LOCALHOST, "no..host"])
+def test_address_where_it_cannot_listen(run_main: Callable[..., None], host: str) -> None:
     """An address that is taken, or is none, ends the start with one line that names it."""
     with socket.create_server((LOCALHOST, 0)) as taken:
-        port = taken.getsockname()[1]
-        address = {"HOST": host, "PORT": str(port), "WORKERS": str(workers)}
-        code, stdout, stderr = await run(tmp_path, *SERVE, **address)
-    assert (code, stdout) == (1, "")
-    (line,) = stderr.splitlines()
-    assert line.startswith(f"HOST={host} PORT={port}: ")
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit, match=f"^HOST={host} PORT={port}: .*$"):
+            run_main(HOST=host, PORT=port)
 
 
 @pytest.mark.parametrize(
@@ -100,26 +103,15 @@ async def test_address_where_it_cannot_listen(tmp_path: Path, host: str, workers
     [("localhost", "", 0), ("0.0.0.0", "alice:key", 0), ("0.0.0.0", "", 1)],
 )
 def test_open_service_is_a_warning(
-    monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
     host: str,
     keys: str,
     warnings: int,
 ) -> None:
     """A start without keys at an address that others reach is one warning."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
-    for name, value in {"HOST": host, "PORT": "0", "API_KEYS": keys}.items():
-        monkeypatch.setenv(name, value)
-    main()
+    run_main(HOST=host, PORT="0", API_KEYS=keys)
     assert capsys.readouterr().err.count("API_KEYS is not set") == warnings
-
-
-async def test_importing_does_no_work(tmp_path: Path) -> None:
-    """Importing the application opens nothing, starts nothing, and reads no settings."""
-    assert await run(tmp_path, PYTHON, "-c", WITHOUT_WORK, LLM_MAX_QUEUE="many") == (0, "", "")
 
 
 async def test_open_stream_ends_whole(upstream: FakeUpstream, tmp_path: Path) -> None:
@@ -184,25 +176,6 @@ async def test_what_does_not_end_is_told(upstream: FakeUpstream, tmp_path: Path)
     assert upstream.counts.live == 0
 
 
-async def test_second_signal_ends_open_streams(upstream: FakeUpstream, tmp_path: Path) -> None:
-    """Who signals again, a moment later, does not want to wait; the clients are told still."""
-    upstream.script = HELD
-    settings = environment(upstream, drain_timeout=600)
-    async with (
-        start_service(tmp_path, *UVICORN, **settings) as process,
-        process.client.stream("POST", "/chat", json=QUESTION) as response,
-    ):
-        events = events_of(response)
-        await anext(events)
-        process.signal(signal.SIGTERM)
-        await until_draining(process)
-        await asyncio.sleep(SAME_STOP)
-        process.signal(signal.SIGTERM)
-        last = [event async for event in events][-1]
-        assert (last.name, last.data["type"]) == ("error", "draining")
-        assert await process.ended() == -signal.SIGTERM  # uvicorn raises it again
-
-
 async def in_metrics(process: ServiceProcess, name: str) -> float:
     """Read the sum of a metric's samples from whichever worker answers."""
     response = await process.client.get("/metrics", headers={"Connection": "close"})
@@ -219,14 +192,18 @@ def workers_of(process: ServiceProcess) -> list[int]:
     ]
 
 
-async def test_metrics_cover_all_workers(upstream: FakeUpstream, tmp_path: Path) -> None:
-    """Each scrape covers all workers; of one that was killed the counters stay, the gauges go."""
+async def reaching(value: float, read: Callable[[], Awaitable[float]]) -> None:
+    """Wait until what is read is this value; it is up to a second old."""
+    async with asyncio.timeout(PATIENCE):
+        while await read() != value:  # noqa: ASYNC110 -- no event is set in another process
+            await asyncio.sleep(0.05)
+
+
+async def test_workers_are_one_service(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Each scrape covers all workers: of a killed one counters stay, gauges go. Ctrl-C drains."""
     upstream.script = HELD
     settings = environment(upstream, workers=2, llm_timeout_idle=600)
-    async with (
-        start_service(tmp_path, **settings) as process,
-        AsyncExitStack() as streams,
-    ):
+    async with start_service(tmp_path, **settings) as process, AsyncExitStack() as streams:
         for _ in range(8):
             opened = process.client.stream("POST", "/chat", json=QUESTION)
             await streams.enter_async_context(opened)
@@ -239,23 +216,10 @@ async def test_metrics_cover_all_workers(upstream: FakeUpstream, tmp_path: Path)
         await process.logs("startup complete")
         await reaching(upstream.counts.live, lambda: in_metrics(process, "llm_in_flight"))
         assert await in_metrics(process, "http_requests_total") == 4
-
-
-async def reaching(value: float, read: Callable[[], Awaitable[float]]) -> None:
-    """Wait until what is read is this value; it is up to a second old."""
-    async with asyncio.timeout(PATIENCE):
-        while await read() != value:  # noqa: ASYNC110 -- no event is set in another process
-            await asyncio.sleep(0.05)
-
-
-async def test_workers_stop_like_one(upstream: FakeUpstream, tmp_path: Path) -> None:
-    """With several processes Ctrl-C drains the same, though it comes twice to each."""
-    upstream.script = HELD
-    async with start_service(tmp_path, **environment(upstream, workers=2)) as process:
         async with process.client.stream("POST", "/chat", json=QUESTION) as response:
             events = events_of(response)
             assert (await anext(events)).name == "token"
-            process.signal_group(signal.SIGINT)
+            process.signal_group(signal.SIGINT)  # each worker gets it twice, also from its parent
             await process.logs("Terminated child process")
             await until_draining(process)
             upstream.release()
