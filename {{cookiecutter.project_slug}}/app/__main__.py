@@ -35,7 +35,7 @@ def main() -> None:
         sys.exit(f"HOST={settings.host} PORT={settings.port}: {reason}")
     check_documents(settings)  # optional: vector_store
     if not settings.api_keys and not all(map(_is_loopback, addresses)):
-        log.warning("API_KEYS is not set: whoever reaches HOST can use it", host=settings.host)
+        log.warning("API_KEYS is not set: anyone who reaches HOST has access", host=settings.host)
     # uvicorn raises the signal again after its shutdown: that is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -2,11 +2,8 @@
 
 import asyncio
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.concurrency.limiter import ConcurrencyLimiter
-from app.telemetry.metrics import Metrics
 from tests.service import (
     COMPLETION,
     EMBEDDING,
@@ -102,12 +99,3 @@ async def test_tokens_are_counted(upstream: FakeUpstream) -> None:
         samples = await scrape(service)
     assert samples[sample("llm_tokens_total", kind="prompt")] == 4 * 7
     assert samples[sample("llm_tokens_total", kind="completion")] == 3 * 5
-
-
-@pytest.mark.parametrize("degraded", [True, False])
-async def test_degraded_limits_show(degraded: bool) -> None:
-    """The gauge is 1 while this process keeps the rate limits alone."""
-    metrics = Metrics(ConcurrencyLimiter(1, max_queue=1, queue_timeout=1))
-    metrics.rate_limits_degraded(True)
-    metrics.rate_limits_degraded(degraded)
-    assert f"rate_limits_degraded {float(degraded)}\n".encode() in await metrics.text()

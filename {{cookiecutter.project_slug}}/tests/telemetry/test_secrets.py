@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 
 from app.llm.base import Chunk, ChunkStream, JSONObject
@@ -21,6 +22,7 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {**MESSAGES, "model": "m"}),
     ("/v1/embeddings", {"input": PROMPT, "model": "m"}),
 ]
+INVALID = [(path, {**body, "messages": PROMPT, "input": {PROMPT: 1}}) for path, body in ROUTES]
 FATES = [
     Script(tokens=[ANSWER]),
     Script(tokens=[ANSWER], before_event={2: Action.CUT}),
@@ -39,27 +41,26 @@ class DefectiveProvider:
 
     @asynccontextmanager
     async def stream(self, request: JSONObject) -> AsyncIterator[ChunkStream]:
-        """Say one token before."""
-        yield self._chunks(request)
+        """Stream one token, then fail."""
 
-    async def _chunks(self, request: JSONObject) -> ChunkStream:
-        yield [Chunk({"choices": [{"delta": {"content": ANSWER}}]})]
-        await self.complete(request)
+        async def chunks() -> ChunkStream:
+            yield [Chunk({"choices": [{"delta": {"content": ANSWER}}]})]
+            await self.complete(request)
+
+        yield chunks()
 
     async def complete(self, request: JSONObject) -> JSONObject:
         """Fail at once."""
-        said = json.dumps(request)
-        raise ZeroDivisionError(len(said))
+        prompt = json.dumps(request)
+        raise ZeroDivisionError(len(prompt))
 
     embed = complete
 
 
-async def ask_everything(service: RunningService) -> list[str]:
-    """Ask on each route, with a key; return what came back."""
-    headers = {"Authorization": f"Bearer {CLIENT_KEY}"}
-    return [
-        (await service.client.post(path, json=body, headers=headers)).text for path, body in ROUTES
-    ]
+async def ask(service: RunningService, *routes: tuple[str, object]) -> list[httpx.Response]:
+    """Ask on each route, with a key and a request id."""
+    headers = {"Authorization": f"Bearer {CLIENT_KEY}", "X-Request-ID": "this-one"}
+    return [await service.client.post(path, json=body, headers=headers) for path, body in routes]
 
 
 def assert_no_secret(logged: str) -> None:
@@ -77,38 +78,22 @@ async def test_no_secret_whatever_happens(
     upstream.script = script
     deadlines = {"llm_timeout_first_token": 0.05, "llm_timeout_total": 0.05}
     async with serve(**at_upstream(upstream, **deadlines)) as service:
-        await ask_everything(service)
+        await ask(service, *ROUTES, *INVALID)
     assert_no_secret(capsys.readouterr().err)
 
 
-async def test_no_secret_in_the_traceback_of_a_defect(capsys: pytest.CaptureFixture[str]) -> None:
-    """A defect is logged with its traceback and request id, but without the data it failed on."""
+async def test_defect_is_500_with_a_request_id(capsys: pytest.CaptureFixture[str]) -> None:
+    """A defect's traceback is logged, under the request's id, without the data it failed on."""
     async with serve() as service:
         service.use(provider=DefectiveProvider())
-        answers = await ask_everything(service)
+        answers = await ask(service, *ROUTES)
+        assert service.in_flight == 0
     logged = capsys.readouterr().err
     assert_no_secret(logged)
     defects = [line for line in map(json.loads, logged.splitlines()) if "exception" in line]
-    assert len(defects) == len(ROUTES)
-    assert all("ZeroDivisionError" in str(line) and line["request_id"] for line in defects)
-    assert all("internal_error" in answer and "Zero" not in answer for answer in answers)
-
-
-async def test_defect_is_500_with_a_request_id() -> None:
-    """Who meets a defect can name the request to whoever looks for it in the log."""
-    async with serve() as service:
-        service.use(provider=DefectiveProvider())
-        path, body = ROUTES[2]
-        response = await service.client.post(path, json=body, headers={"X-Request-ID": "this-one"})
-        assert service.in_flight == 0
-    assert response.status_code == 500
-    assert error_of(response)["type"] == "internal_error"
-    assert response.headers["x-request-id"] == "this-one"
-
-
-async def test_no_secret_of_an_invalid_request(capsys: pytest.CaptureFixture[str]) -> None:
-    """A body that is refused is not logged either."""
-    async with serve() as service:
-        for path, body in ROUTES:
-            await service.client.post(path, json={**body, "messages": PROMPT, "input": {PROMPT: 1}})
-    assert_no_secret(capsys.readouterr().err)
+    assert [line["request_id"] for line in defects] == ["this-one"] * len(ROUTES)
+    assert all("ZeroDivisionError" in str(line) for line in defects)
+    assert all("internal_error" in one.text and "Zero" not in one.text for one in answers)
+    assert [one.status_code for one in answers] == [200, 200, 500, 500]
+    assert error_of(answers[2])["type"] == "internal_error"
+    assert answers[2].headers["x-request-id"] == "this-one"
