@@ -4,10 +4,11 @@ UV ?= $(if $(shell uv --version 2>/dev/null),uv,.venv-uv/bin/uv)
 PYTHON ?= python3
 ARGS ?=
 export DEMO_ONCE ?=
+export DEMO_MODEL ?=
 
 .PHONY: demo test check bench limits-report ingestion-report bodies-report
 
-demo: $(filter .venv-uv/%,$(UV))  ## render the defaults, serve them, stream one answer
+demo: $(filter .venv-uv/%,$(UV))  ## render the defaults, serve them, stream one answer; by a small model: DEMO_MODEL=smollm2
 	exec "$(UV)" run python scripts/demo.py
 
 test: $(filter .venv-uv/%,$(UV))  ## render the variants, check and test them: ARGS="-k NAME", names by ARGS="--collect-only -q"

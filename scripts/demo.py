@@ -3,6 +3,7 @@
 Runs inside `uv run`, on the standard library and cookiecutter. Ends with 0 after Ctrl-C, or right
 after the answer where DEMO_ONCE is set; with 1 and one line if anything fails. The service is
 stopped in every case. Settings of the service, such as PORT and LLM_PROVIDER, are passed on.
+DEMO_MODEL=smollm2 answers by a small model that scripts/model.py serves, and not by echo.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SUPPORTED = ("3.11", "3.12", "3.13")
 DOCUMENTS = ("README.md",)
 QUESTION = "How do I point it at a local server such as Ollama?"
 SNIPPET = 70
+MODEL = "smollm2"
 START_TIMEOUT = 60.0
 ANSWER_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
@@ -76,7 +78,7 @@ def free_port(preferred: int) -> int:
     raise DemoError(msg)
 
 
-def uv(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def uv(project: Path, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
     """Start uv in the project."""
     command = os.environ.get("UV") or shutil.which("uv")
     if command is None:
@@ -84,7 +86,9 @@ def uv(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
         raise DemoError(msg)
     environment = {"LOG_LEVEL": "WARNING", **os.environ}
     environment.pop("VIRTUAL_ENV", None)  # that of the demo itself
-    return subprocess.Popen([command, *arguments], cwd=project, env=environment)  # noqa: S603
+    return subprocess.Popen(  # noqa: S603
+        [command, *arguments], cwd=project, env=environment, stdout=stdout
+    )
 
 
 def install(project: Path) -> None:
@@ -102,9 +106,30 @@ def ingest(project: Path) -> None:
 
 
 @contextlib.contextmanager
-def service(project: Path, port: int) -> Iterator[None]:
+def model(name: str) -> Iterator[dict[str, str]]:
+    """Serve this model until the block ends, and give the settings to use it; "" serves none."""
+    if not name:
+        yield {}
+        return
+    if name != MODEL:
+        msg = f"DEMO_MODEL={name} is unknown; there is {MODEL}"
+        raise DemoError(msg)
+    script = ("run", "--quiet", "--python", sys.executable, "--script", "scripts/model.py")
+    with uv(TEMPLATE, *script, stdout=subprocess.PIPE) as process:
+        try:
+            url = process.stdout.readline().decode().strip() if process.stdout else ""
+            if not url:
+                msg = "the model could not be started"
+                raise DemoError(msg)
+            yield {"LLM_PROVIDER": "openai", "OPENAI_BASE_URL": f"{url}/v1", "LLM_MODEL": name}
+        finally:
+            stop(process)
+
+
+@contextlib.contextmanager
+def service(project: Path, port: int, settings: dict[str, str]) -> Iterator[None]:
     """Serve until the block ends, however it ends."""
-    os.environ.update(HOST=HOST, PORT=str(port))
+    os.environ.update(settings, HOST=HOST, PORT=str(port))
     process = uv(project, "run", "--no-sync", "python", "-m", "app")
     try:
         wait_until_ready(process, port)
@@ -209,7 +234,8 @@ def demo(*, once: bool) -> None:
     ingest(project)
     port = free_port(int(os.environ.get("PORT", DEFAULT_PORT)))
     print(f"Starting the service on port {port} ...\n\nPOST /chat: {QUESTION}\n", flush=True)
-    with service(project, port):
+    name = os.environ.get("DEMO_MODEL", "")
+    with model(name) as settings, service(project, port, settings):
         show_answer(port)
         print(f"\nThe chat page: http://{HOST}:{port}/", flush=True)
         if not once:

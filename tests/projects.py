@@ -20,7 +20,7 @@ UV = os.environ.get("UV") or shutil.which("uv") or "uv"  # uv run names itself
 COMMAND_TIMEOUT = 900
 REPORTED_LINES = 120
 REPORTED_WIDTH = 300
-LEAKING = ("PYTEST_", "COV_", "HYPOTHESIS_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "ARGS", "DEMO_ONCE")
+LEAKING = ("PYTEST_", "COV_", "HYPOTHESIS_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "ARGS", "DEMO_")
 
 
 def files_in_git(directory: Path) -> list[Path]:
