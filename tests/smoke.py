@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import demo
 from projects import clean_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from variants import Answers
@@ -29,10 +31,11 @@ def program(project: Path, name: str) -> Path:
     return project / ".venv" / ("Scripts" if os.name == "nt" else "bin") / name
 
 
-def check_service(project: Path, answers: Answers) -> None:
-    """Serve, stream one answer, look at the routes, stop by SIGTERM with exit status 0."""
+@contextmanager
+def serving(project: Path, **settings: str) -> Iterator[int]:
+    """Serve until the block ends, then stop by SIGTERM with exit status 0; give the port."""
     port = demo.free_port(0)
-    environment = clean_environment(HOST=demo.HOST, PORT=str(port), **PACE)
+    environment = clean_environment(HOST=demo.HOST, PORT=str(port), **settings)
     log = project / "smoke.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -44,8 +47,7 @@ def check_service(project: Path, answers: Answers) -> None:
         )
     try:
         demo.wait_until_ready(process, port)
-        ask(port)
-        check_routes(port, answers)
+        yield port
         process.terminate()
         assert process.wait(STOP_TIMEOUT) == 0
     except (AssertionError, OSError, demo.DemoError, subprocess.TimeoutExpired) as error:
@@ -54,6 +56,13 @@ def check_service(project: Path, answers: Answers) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def check_service(project: Path, answers: Answers) -> None:
+    """Serve, stream one answer, look at the routes, stop."""
+    with serving(project, **PACE) as port:
+        ask(port)
+        check_routes(port, answers)
 
 
 def ask(port: int) -> None:
