@@ -39,7 +39,12 @@ def nothing_blocks() -> Iterator[BlockBuster]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own settings, keys and proxies out of the tests."""
+    """Keep the developer's own settings, keys and proxies out of the tests.
+
+    Certificates as well: to load them takes longer than most tests, and all is plain HTTP here.
+    """
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    monkeypatch.setenv("SSL_CERT_DIR", os.devnull)
     ours = {name.upper() for name in Settings.model_fields}
     for name in os.environ:
         if (

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 import app
-from tests.service import LOCALHOST, STORE, http_client
+from tests.service import STORE, http_client
 
 SOURCE = Path(app.__file__).parent.parent
 PYTHON = sys.executable
@@ -100,7 +100,7 @@ async def start_service(
         log: list[str] = []
         async with asyncio.timeout(START_TIMEOUT):
             port = await _port_of(process, log, workers=int(environment.get("WORKERS", 1)))
-        async with http_client(f"http://{LOCALHOST}:{port}") as client:
+        async with http_client(port) as client:
             yield ServiceProcess(process, client, log)
     finally:
         if process.returncode is None:

@@ -9,7 +9,6 @@ Real sockets, because an ASGI test client buffers whole responses and knows no d
 import asyncio
 import json
 import socket
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -26,63 +26,14 @@ from app.main import create_app
 from app.settings import Settings
 from tests.upstream import FakeUpstream
 
-STOP_TIMEOUT = 20.0
-"""Seconds; a request that outlives its test by so much is a defect."""
-
-
-class StrictServer(uvicorn.Server):
-    """A uvicorn that says when it has started, and fails if a request outlives its test."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self.stopping = asyncio.Event()
-
-    @asynccontextmanager
-    async def running(self, host: str) -> AsyncIterator[int]:
-        """Serve on a free port; however the block ends, so does the server."""
-        listener = _listening_on(host)
-        # No TaskGroup: it would wrap a failed assertion into a group.
-        serving = asyncio.create_task(self.serve([listener]))
-        await self.ready.wait()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            self.stopping.set()
-            await serving
-
-    async def main_loop(self) -> None:
-        """Serve until `stopping` is set."""
-        await self.on_tick(0)
-        self.ready.set()
-        await self.stopping.wait()
-
-    async def shutdown(self, sockets: object = None) -> None:  # noqa: ARG002
-        """Stop as uvicorn does, but wait for what is open instead of cancelling it."""
-        for server in self.servers:
-            server.close()
-        for connection in tuple(self.server_state.connections):
-            connection.shutdown()
-        async with asyncio.timeout(STOP_TIMEOUT):
-            while self.server_state.connections | self.server_state.tasks:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-        await self.lifespan.shutdown()
-
-
-def _listening_on(host: str) -> socket.socket:
-    """Listen for TCP by its number: without it asyncio leaves Nagle's delays of 40 ms on."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind((host, 0))
-    listener.listen(1024)
-    return listener
-
-
 QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "How are you?"}]}
 COMPLETION: dict[str, Any] = {**QUESTION, "model": "gpt-fake"}
+STREAMED = {**COMPLETION, "stream": True}
 EMBEDDING: dict[str, Any] = {"model": "embed-fake", "input": "How are you?"}
+STREAMS = [("/chat", QUESTION), ("/v1/chat/completions", STREAMED)]
+ROUTES = [*STREAMS, ("/v1/chat/completions", COMPLETION), ("/v1/embeddings", EMBEDDING)]
+"""Path and body of every kind of call of a provider."""
 LOCALHOST = "127.0.0.1"
-NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""All is plain HTTP here, and loading certificates takes longer than most tests."""
 STORE = "none: {folder}"  # optional: vector_store=none
 STORE = "postgresql://127.0.0.1:1/nowhere"  # optional: vector_store=pgvector
 STORE = "http://127.0.0.1:1"  # optional: vector_store=qdrant
@@ -155,16 +106,14 @@ def at_upstream(upstream: FakeUpstream, **values: Any) -> dict[str, Any]:
 class RunningService:
     """A running service: its parts, a client of its HTTP API, and one of OpenAI's."""
 
-    host: str
-    port: int
-    server: StrictServer
+    server: uvicorn.Server
     client: httpx.AsyncClient
     openai: AsyncOpenAI
 
     @property
-    def url(self) -> str:
-        """The address of the service."""
-        return f"http://{self.host}:{self.port}"
+    def port(self) -> int:
+        """Where it listens, on LOCALHOST."""
+        return self.server.config.port
 
     @property
     def services(self) -> Services:
@@ -210,6 +159,16 @@ class RunningService:
             task.cancel()
             await asyncio.wait([task])
 
+    @asynccontextmanager
+    async def sending(self, request: bytes) -> AsyncIterator[asyncio.StreamReader]:
+        """Send these bytes on a connection of its own, which is closed on leaving."""
+        reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
+        writer.write(request)
+        try:
+            yield reader
+        finally:
+            writer.close()
+
     async def chat(self, **question: Any) -> list[Event]:
         """Ask `/chat` and return all events of the answer."""
         async with self.stream(**question) as events:
@@ -231,30 +190,48 @@ async def serve(**values: Any) -> AsyncIterator[RunningService]:
     with TemporaryDirectory() as folder:
         store = {"vector_store_url": STORE.format(folder=folder)}
         settings = Settings(**{"_env_file": None, **pace, **store, **values})
-        async with _running(settings) as service:
-            yield service
+        async with (
+            _listening(create_app(settings)) as server,
+            http_client(server.config.port) as client,
+            DefaultAsyncHttpxClient() as openai_client,
+        ):
+            openai = AsyncOpenAI(
+                api_key="of-the-client",
+                base_url=f"{client.base_url}/v1",
+                max_retries=0,
+                http_client=openai_client,
+            )
+            yield RunningService(server, client, openai)
 
 
 @asynccontextmanager
-async def _running(settings: Settings) -> AsyncIterator[RunningService]:
-    server = StrictServer(uvicorn.Config(create_app(settings), log_config=None))
-    async with (
-        server.running(LOCALHOST) as port,
-        http_client(f"http://{LOCALHOST}:{port}") as client,
-        DefaultAsyncHttpxClient(verify=NO_CERTIFICATES, trust_env=False) as openai_client,
-    ):
-        openai = AsyncOpenAI(
-            api_key="of-the-client",
-            base_url=f"{client.base_url}/v1",
-            max_retries=0,
-            http_client=openai_client,
-        )
-        yield RunningService(LOCALHOST, port, server, client, openai)
+async def _listening(app: FastAPI) -> AsyncIterator[uvicorn.Server]:
+    # TCP by its number: without it asyncio leaves Nagle's delays of 40 ms on.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind((LOCALHOST, 0))
+        config = uvicorn.Config(app, port=listener.getsockname()[1], log_config=None)
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([listener])
+        try:
+            yield server
+        finally:
+            await stop(server)
 
 
-def http_client(url: str) -> httpx.AsyncClient:
+async def stop(server: uvicorn.Server) -> None:
+    """Stop as uvicorn does, but fail if a request outlives its test instead of cancelling it."""
+    for listening in server.servers:
+        listening.close()
+    for connection in tuple(server.server_state.connections):
+        connection.shutdown()
+    await eventually(lambda: not server.server_state.connections | server.server_state.tasks)
+    await server.lifespan.shutdown()
+
+
+def http_client(port: int) -> httpx.AsyncClient:
     """Build a client with as many connections as a test wants."""
     limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(
-        base_url=url, limits=limits, timeout=PATIENCE, verify=NO_CERTIFICATES, trust_env=False
-    )
+    url = f"http://{LOCALHOST}:{port}"
+    return httpx.AsyncClient(base_url=url, limits=limits, timeout=PATIENCE)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 REQUEST_ID = "X-Request-ID"
 ACCEPTABLE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
-PROBES = {"/livez", "/readyz", "/metrics"}
+PROBES = {"/livez", "/health", "/readyz", "/metrics"}
 
 log = structlog.get_logger("app.access")
 

@@ -38,14 +38,14 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 async def unread(service: RunningService, path: str, body: dict[str, Any]) -> AsyncIterator[None]:
     """Ask, read nothing of the answer, and reset the connection on leaving."""
     content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: {service.host}\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     length = f"content-length: {len(content)}\r\n\r\n"
     loop = asyncio.get_running_loop()
     with socket.socket() as client:
         client.setblocking(False)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        await loop.sock_connect(client, (service.host, service.port))
+        await loop.sock_connect(client, ("127.0.0.1", service.port))
         await loop.sock_sendall(client, (head + length).encode() + content)
         yield
 
@@ -67,7 +67,7 @@ async def test_while_the_question_is_coming(path: str) -> None:
     """A client that leaves before it has sent its whole question has asked nothing wrong."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     async with serve() as service:
-        _, writer = await asyncio.open_connection(service.host, service.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(f"{head}Content-Length: 99\r\n\r\n{{".encode())
         await eventually(lambda: service.server.server_state.tasks)
         writer.close()

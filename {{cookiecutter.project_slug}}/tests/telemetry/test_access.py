@@ -33,7 +33,7 @@ async def test_each_request_is_a_line(upstream: FakeUpstream, lines: Lines) -> N
     """A request's line says what was asked, how it ended, how long it took. Probes have none."""
     upstream.script = Script(status=401)
     async with serve(**at_upstream(upstream)) as service:
-        for probe in ("/livez", "/readyz", "/metrics"):
+        for probe in ("/livez", "/health", "/readyz", "/metrics"):
             await service.client.get(probe)
         await service.client.get("/nowhere?token=secret", headers={"X-Request-ID": "one"})
         await service.client.post("/chat", json=QUESTION, headers={"X-Request-ID": "two two"})

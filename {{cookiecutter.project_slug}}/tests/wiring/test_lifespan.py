@@ -1,6 +1,5 @@
 """The composition root: what is opened is closed, in reverse order, whatever fails."""
 
-import asyncio
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
@@ -64,14 +63,3 @@ async def test_services_are_independent(upstream: FakeUpstream) -> None:
         async with other.stream() as second:
             await anext(second)
             assert (one.in_flight, other.in_flight) == (1, 1)
-
-
-async def test_open_answers_end_before_the_parts_close(upstream: FakeUpstream) -> None:
-    """When the server stops, an answer that is open still has the parts that it needs."""
-    upstream.script = Script(tokens=2, before_event={2: Action.HOLD})
-    async with serve(**at_upstream(upstream)) as service, service.stream() as events:
-        await anext(events)
-        service.server.stopping.set()
-        await asyncio.sleep(0)
-        upstream.release()
-        assert [event.name async for event in events][-1] == "done"

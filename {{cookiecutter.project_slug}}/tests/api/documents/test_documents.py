@@ -1,6 +1,5 @@
 """`/documents`: adding, looking up, deleting, and answers that cite them."""
 
-import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -160,9 +159,8 @@ async def test_slow_upload_blocks_no_other(library: Library) -> None:
     head = "POST /documents HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\nContent-Length: 99\r\n\r\n"
     async with AsyncExitStack() as stalled:
         for kind, begun in (("application/json", b"{"), ("multipart/form-data; boundary=b", b"--")):
-            _, writer = await asyncio.open_connection(library.service.host, library.service.port)
-            stalled.callback(writer.close)
-            writer.write(head.format(kind).encode() + begun)
+            request = head.format(kind).encode() + begun
+            await stalled.enter_async_context(library.service.sending(request))
         await eventually(lambda: len(library.service.server.server_state.tasks) == 2)
         await library.add(text=TEXT)
 
