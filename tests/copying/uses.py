@@ -194,7 +194,7 @@ async def stores() -> None:
 
 async def documents() -> None:
     """Documents that are submitted are processed and found, also after a cancelled attempt."""
-    from app.documents.catalogue import Catalogue, Submission
+    from app.documents.catalogue import Catalogue, Document
     from app.documents.pipeline import Pipeline
     from app.documents.reading import Reader
     from app.documents.source import DocumentSource
@@ -202,7 +202,7 @@ async def documents() -> None:
     from app.stores.sqlite import SqliteStore
 
     url, embedder = "sqlite:///documents.db", HashingEmbedder()
-    parts: dict[str, Any] = {"embedder": embedder, "pages": None, "width": 2}
+    parts: dict[str, Any] = {"embedder": embedder, "width": 2}
     async with (
         SqliteStore(url) as store,
         Catalogue(url, model=embedder.model, lease=2) as catalogue,
@@ -210,7 +210,7 @@ async def documents() -> None:
         Pipeline(catalogue, store, read=reader.read, **parts) as pipeline,
     ):
         texts = [f"# Title {number}\n\nDocument {number}" for number in range(20)]
-        markdown = [Submission(content=one.encode(), media_type="text/markdown") for one in texts]
+        markdown = [Document(content=one.encode(), media_type="text/markdown") for one in texts]
         ids = [(await catalogue.submit(submission))[0].id for submission in markdown]
         attempts = [asyncio.create_task(pipeline.process(document_id)) for document_id in ids]
         await until(lambda: any(attempt.done() for attempt in attempts))

@@ -1,9 +1,9 @@
 """Load folders, files and URLs into the store: `python -m app.ingest PATH_OR_URL…`.
 
 The command processes the documents itself, also beside a running service. It can be stopped at any
-time and run again: documents that are in the store unchanged are skipped. The exit status is 0 if
-everything is in the store, 1 if something is not, with a line for each, and 2 if a file or folder
-is not there or cannot be listed.
+time and run again: documents that are in the store unchanged are skipped. It prints a line for
+each. The exit status is 0 if everything is in the store, 1 if something is not, and 2 if a file or
+folder is not there or cannot be listed.
 """
 
 import argparse
@@ -16,12 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.text import Text
-
-from app.documents.catalogue import Submission
-from app.documents.pipeline import NO_PAGES
+from app.documents.catalogue import Document
 from app.errors import ServiceError
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logging
@@ -38,53 +33,43 @@ Item = Path | str
 """A file, or a URL."""
 
 
-async def load(items: Sequence[Item], settings: Settings, console: Console) -> Counter[str]:
-    """Load items; show the progress and each failure on the console.
-
-    Returns how many were "loaded", "unchanged" and "failed".
-    """
-    counts = Counter[str]()
-    remaining = iter(items)
+async def load(items: Sequence[Item], settings: Settings) -> Counter[str]:
+    """Load items, and print a line for each; return how many were loaded, unchanged and failed."""
+    counts, remaining = Counter[str](), iter(items)
     async with open_documents_alone(settings) as documents:
-        with Progress(console=console) as progress:
-            bar = progress.add_task("Loading", total=len(items))
 
-            async def load_next() -> None:
-                for item in remaining:
-                    try:
-                        submission = await asyncio.to_thread(_submission, item, settings, documents)
-                        counts[await _process(submission, documents)] += 1
-                    except (OSError, ServiceError) as error:
-                        counts["failed"] += 1
-                        reason = getattr(error, "strerror", None) or error
-                        text = Text(f"{item}: {reason}", style="red")
-                        console.print(text, highlight=False, soft_wrap=True)
-                    progress.advance(bar)
+        async def load_next() -> None:
+            for item in remaining:
+                try:
+                    document = await asyncio.to_thread(_read, item, settings, documents)
+                    outcome = line = await _process(document, documents)
+                except (OSError, ServiceError) as error:
+                    outcome, line = "failed", f"failed: {getattr(error, 'strerror', '') or error}"
+                counts[outcome] += 1
+                print(f"{item}: {line}")  # noqa: T201 -- a command
 
-            async with asyncio.TaskGroup() as tasks:
-                # One more than are processed: while one is embedded, another is read.
-                for _ in range(documents.pipeline.width + 1):
-                    tasks.create_task(load_next())
+        async with asyncio.TaskGroup() as tasks:
+            # One more than are processed: while one is embedded, another is read.
+            for _ in range(documents.pipeline.width + 1):
+                tasks.create_task(load_next())
     return counts
 
 
-def _submission(item: Item, settings: Settings, documents: Documents) -> Submission:
+def _read(item: Item, settings: Settings, documents: Documents) -> Document:
     if isinstance(item, str):
-        if documents.pages is None:
-            raise ServiceError(NO_PAGES)
-        return Submission(url=documents.pages.check(item))
-    status = item.stat()
-    if not stat.S_ISREG(status.st_mode):
+        return Document(url=documents.pages.check(item))
+    size = item.stat().st_size
+    if not item.is_file():
         raise OSError("not a regular file")  # reading a pipe or a device may never end
-    if status.st_size > settings.max_body_bytes:
-        raise OSError(f"larger than MAX_BODY_BYTES={settings.max_body_bytes}")
-    path = str(item.absolute())
-    return Submission(content=item.read_bytes(), filename=item.name, path=path)
+    if size > settings.max_body_bytes:
+        raise OSError(f"{size} bytes, larger than MAX_BODY_BYTES={settings.max_body_bytes}")
+    id_ = f"path:{item.absolute()}"
+    return Document(id=id_, content=item.read_bytes(), filename=item.name)
 
 
-async def _process(submission: Submission, documents: Documents) -> str:
+async def _process(submitted: Document, documents: Documents) -> str:
     """Return "loaded" or "unchanged", or raise the reason why it is neither."""
-    document, is_new = await documents.catalogue.submit(submission)
+    document, is_new = await documents.catalogue.submit(submitted)
     if not is_new and document.state == "ready":
         return "unchanged"
     while True:
@@ -132,13 +117,12 @@ def main() -> None:
     settings = load_settings()
     configure_logging("ERROR")
     check_documents(settings)
-    console = Console()
     try:
-        counts = asyncio.run(load(items, settings, console))
+        counts = asyncio.run(load(items, settings))
     except KeyboardInterrupt:
         sys.exit("Stopped. Run the command again to continue.")
     summary = ", ".join(f"{counts[name]} {name}" for name in ("loaded", "unchanged", "failed"))
-    console.print(summary)
+    print(summary)  # noqa: T201 -- a command
     sys.exit(counts["failed"] > 0)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.documents.catalogue import Submission
+from app.documents.catalogue import Document
 from app.embeddings.hashing import HashingEmbedder
 from app.settings import Settings
 from app.wiring.documents import build_catalogue
@@ -14,7 +14,7 @@ from tests.service import serve
 from tests.stores.databases import on_its_own_store
 
 pytestmark = on_its_own_store
-TEXT = Submission(content=b"A zebra has black and white stripes.")
+TEXT = Document(content=b"A zebra has black and white stripes.")
 
 
 def settings_of(store_address: str, **values: object) -> Settings:

@@ -4,38 +4,30 @@
 known; `GET /documents/{id}` tells how far it has got.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from json import JSONDecodeError
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response, UploadFile, status
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
-from starlette.datastructures import FormData
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from starlette.exceptions import HTTPException
 
 from app.api.admission import ClientDep, ServicesDep, authenticate
 from app.api.bodies import GuardedRoute, invalid, is_json, media_type_of
 from app.api.errors import refusals
-from app.documents.catalogue import MARKDOWN, Document, Submission
-from app.documents.pipeline import NO_PAGES
-from app.errors import InvalidRequestError, ServiceError
+from app.documents.catalogue import MARKDOWN, Document
+from app.documents.pipeline import Pages, PagesOffError
+from app.errors import ServiceError
 from app.ratelimit.headers import rate_limit_fields
 from app.wiring.documents import Documents
 
 MAX_FIELDS = 8
 """Of a form; two have a meaning beside the file."""
-MAX_JSON = 4 * 1024 * 1024
-"""Bytes; parsing the worst of them takes 0.15 s, in a thread."""
-
-Body = FormData | bytes
-"""A form with its file, or JSON."""
-JSON_OBJECT = TypeAdapter(dict[str, Any])
-T = TypeVar("T")
 
 
-class Details(BaseModel):
+class Body(BaseModel):
     """What describes a document of any kind."""
 
     model_config = ConfigDict(extra="forbid")
@@ -43,34 +35,53 @@ class Details(BaseModel):
     title: str = Field("", max_length=500)
     metadata: dict[str, Any] = {}
 
+    async def content(self, pages: Pages) -> dict[str, Any]:
+        """Return the content of the document; RequestValidationError if it is not valid."""
+        raise NotImplementedError
 
-class FileBody(Details):
+
+class TextBody(Body):
+    """A document as it is, in Markdown or plain text; send one of more than 4 MiB as a file."""
+
+    text: str = Field(min_length=1)
+
+    async def content(self, _: Pages) -> dict[str, Any]:
+        """See `Body.content`."""
+        return {"content": self.text.encode(), "media_type": MARKDOWN}
+
+
+class PageBody(Body):
+    """A page on the web, by its URL."""
+
+    url: str = Field(max_length=2000)
+
+    async def content(self, pages: Pages) -> dict[str, Any]:
+        """See `Body.content`; PagesOffError where no pages are fetched."""
+        try:
+            return {"url": pages.check(self.url)}
+        except PagesOffError:
+            raise
+        except ServiceError as error:
+            raise invalid("value_error", str(error), "url") from None
+
+
+class FileBody(Body):
     """A form with a file."""
 
     file: UploadFile = Field(json_schema_extra={"format": "binary"})
     metadata: Json[dict[str, Any]] = {}
 
-
-class TextBody(Details):
-    """A document as it is, in Markdown or plain text."""
-
-    text: Annotated[str, Field(min_length=1)]
-
-
-class PageBody(Details):
-    """A page on the web, by its URL."""
-
-    url: Annotated[str, Field(max_length=2000)]
+    async def content(self, _: Pages) -> dict[str, Any]:
+        """See `Body.content`."""
+        content = await self.file.read()
+        if not content:
+            raise invalid("too_short", "The file is empty", "file")
+        kind = {"media_type": self.file.content_type or "", "filename": self.file.filename or ""}
+        return {"content": content, **kind}
 
 
-class PagesOffError(InvalidRequestError):
-    """This service does not fetch pages."""
-
-    type = "pages_off"
-
-
-FORM = FileBody.model_json_schema()
 JSON = {"anyOf": [TextBody.model_json_schema(), PageBody.model_json_schema()]}
+FORM = FileBody.model_json_schema()
 REQUEST_BODY = {
     "required": True,
     "content": {"application/json": {"schema": JSON}, "multipart/form-data": {"schema": FORM}},
@@ -116,8 +127,9 @@ async def add(
     try:
         # The body is received before the slot is acquired: a slow client must not block others.
         async with received(request) as body, documents.uploads.slot(client.name):
-            submission = await _submission(body, documents)
-            document, is_new = await documents.catalogue.submit(submission)
+            content = await body.content(documents.pages)
+            submitted = Document(title=body.title, details=body.metadata, **content)
+            document, is_new = await documents.catalogue.submit(submitted)
     except BaseException:
         reservation.cancel()
         raise
@@ -160,73 +172,29 @@ async def _known(document_id: str, documents: Documents) -> Document:
 
 @asynccontextmanager
 async def received(request: Request) -> AsyncIterator[Body]:
-    """Receive a body: the file of a form goes to disk, JSON is bounded by MAX_JSON."""
+    """Receive a body: the file of a form goes to disk, JSON is bounded as for `/chat`."""
     media_type = media_type_of(request)
     if media_type == "multipart/form-data":
         try:
             async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-                yield form
+                yield _validated(FileBody, dict(form))
         except HTTPException as error:
             if error.status_code != status.HTTP_400_BAD_REQUEST:
                 raise
             raise invalid("form", error.detail) from None  # the parser's
     elif is_json(media_type):
-        yield await _bounded(request)
+        try:
+            data = await request.json()
+        except JSONDecodeError as error:
+            raise invalid("json_invalid", f"JSON decode error: {error.msg}") from None
+        yield _validated(PageBody if isinstance(data, dict) and "url" in data else TextBody, data)
     else:
         raise invalid("media_type", "The body should be application/json or multipart/form-data")
 
 
-async def _bounded(request: Request) -> bytes:
-    raw = bytearray()
-    async for part in request.stream():
-        raw += part
-        if len(raw) > MAX_JSON:
-            raise HTTPException(
-                status.HTTP_413_CONTENT_TOO_LARGE,
-                f"JSON of more than {MAX_JSON} bytes: send it as a file",
-            )
-    return bytes(raw)
-
-
-async def _submission(body: Body, documents: Documents) -> Submission:
-    """Read a body; RequestValidationError names the field that is wrong."""
-    if isinstance(body, FormData):
-        return await _from_form(body)
-    return await asyncio.to_thread(_from_json, body, documents)
-
-
-def _from_json(raw: bytes, documents: Documents) -> Submission:
-    data = _validated(JSON_OBJECT.validate_json, raw)
-    if "url" not in data:
-        text = _validated(TextBody.model_validate, data)
-        details = text.model_dump(exclude={"text"})
-        return Submission(content=text.text.encode(), media_type=MARKDOWN, **details)
-    page = _validated(PageBody.model_validate, data)
-    if documents.pages is None:
-        raise PagesOffError(NO_PAGES)
+def _validated(model: type[Body], data: object) -> Body:
     try:
-        url = documents.pages.check(page.url)
-    except ServiceError as error:
-        raise invalid("value_error", str(error), "url") from None
-    return Submission(**page.model_dump(exclude={"url"}), url=url)
-
-
-async def _from_form(form: FormData) -> Submission:
-    body = _validated(FileBody.model_validate, dict(form))
-    content = await body.file.read()
-    if not content:
-        raise invalid("too_short", "The file is empty", "file")
-    return Submission(
-        content=content,
-        media_type=body.file.content_type,
-        filename=body.file.filename,
-        **body.model_dump(exclude={"file"}),
-    )
-
-
-def _validated(validate: Callable[[Any], T], data: object) -> T:
-    try:
-        return validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         located = [{**problem, "loc": ("body", *problem["loc"])} for problem in problems]

@@ -2,101 +2,86 @@
 
 `claim` leases a document that is due to one worker, in whichever process. The worker renews the
 lease while it works; if the worker dies, the lease expires and `claim` returns the document again.
-A document that waits for its next attempt is due later. Several machines need clocks that agree
-to a few seconds.
+Several machines need clocks that agree to a few seconds.
 
 Guarantees: a document is leased to one worker at a time, over all of its revisions. Changes by a
 worker whose lease has expired, or whose revision was replaced, have no effect.
+
+Needs SQLAlchemy with an async driver: aiosqlite (SQLite, one machine) or psycopg (PostgreSQL).
 """
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, Literal, Self, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, undefer
 
+from app.errors import ServiceError
 from app.stores.base import StoreUnavailableError
 from app.stores.ranking import storable
 
-from .database import DOCUMENTS, build_engine, create_tables, make_folder
-
 LEASE = 30.0
 """Seconds for which a claimed document is leased; each renewal extends it by as much."""
-
 TIMEOUT = 30.0
 """Seconds for a transaction."""
-
 MARKDOWN = "text/markdown"
-State = Literal["queued", "processing", "ready", "failed"]
+DRIVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    # Seconds for which a writer waits for others; without transactions of the driver's own.
+    "sqlite": ("sqlite+aiosqlite", {"timeout": 10, "isolation_level": None}),
+    "postgresql": ("postgresql+psycopg", {"connect_timeout": 3}),
+}
+"""The SQLAlchemy driver of each database, and the arguments of its connections."""
 T = TypeVar("T")
-D = DOCUMENTS.c
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """A document to add, without `content` a page that is still to be fetched.
+class Base(MappedAsDataclass, DeclarativeBase):
+    """The catalogue's tables."""
 
-    Its URL or path identifies it, else its content. Anything else that differs from what is known
-    makes it a new revision, which replaces the earlier one.
+
+class Document(Base, kw_only=True):
+    """A document to add, or as it stands in the catalogue.
+
+    `state` is queued, processing, ready or failed. `fetched` is false for a page that is still to
+    be fetched. `content` is loaded by `claim` only, and removed once the document is ready.
     """
 
-    content: bytes | None = None
-    url: str | None = None
-    path: str | None = None
-    media_type: str | None = None
-    filename: str | None = None
-    title: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    __tablename__ = "documents"
+    __table_args__ = (sa.Index("documents_by_due", "state", "due"),)
 
-    def digests(self) -> tuple[str, str]:
-        """Return the id and the revision; hashes the content, so keep it off the event loop."""
-        content = identity = self.content or b""
-        if self.url:
-            identity = b"url:" + self.url.encode()
-        elif self.path:
-            identity = b"path:" + os.fsencode(self.path)
-        details = [self.title, dict(self.metadata), self.media_type, self.filename]
-        return _digest(identity), _digest(content, json.dumps(details, sort_keys=True).encode())
-
-
-def _digest(*parts: bytes) -> str:
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
+    id: Mapped[str] = mapped_column(primary_key=True, default="")
+    revision: Mapped[str] = mapped_column(default="")
+    model: Mapped[str] = mapped_column(default="")
+    title: Mapped[str] = mapped_column(default="")
+    url: Mapped[str | None] = mapped_column(default=None)
+    media_type: Mapped[str] = mapped_column(default="")
+    filename: Mapped[str] = mapped_column(default="")
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", sa.JSON, default_factory=dict)
+    content: Mapped[bytes | None] = mapped_column(
+        default=None, deferred=True, repr=False, compare=False
+    )
+    fetched: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str] = mapped_column(default="queued")
+    error: Mapped[str | None] = mapped_column(default=None)
+    attempts: Mapped[int] = mapped_column(default=0)
+    due: Mapped[float] = mapped_column(sa.Double, default_factory=time.time)
+    lease: Mapped[str | None] = mapped_column(default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A row of the catalogue; `fetched` is False for a page that is still to be fetched.
+class CatalogueMismatchError(ServiceError):
+    """The database has an older schema, or documents embedded with another model."""
 
-    `content` is there once the document was claimed.
-    """
-
-    id: str
-    revision: str
-    state: State
-    title: str
-    url: str | None
-    media_type: str | None
-    filename: str | None
-    error: str | None
-    attempts: int
-    lease: str | None
-    fetched: bool
-    content: bytes | None = None
-
-
-ROW = [D[column.name] for column in fields(Document) if column.name != "content"]
+    type = "store_error"
+    public_message = "the document catalogue is not available"
 
 
 class Catalogue:
@@ -109,7 +94,7 @@ class Catalogue:
     def __init__(self, url: str, *, model: str, lease: float = LEASE) -> None:
         self.lease = lease
         self._model = model
-        self._engine = build_engine(url)
+        self._engine = _build_engine(url)
         self._is_set_up = False
 
     async def __aenter__(self) -> Self:
@@ -119,53 +104,41 @@ class Catalogue:
         await self._engine.dispose()
 
     async def set_up(self) -> None:
-        """Create the tables if they are missing; other methods do so when needed."""
-        await self._execute(sa.select(1))
+        """Create the table if it is missing; other methods do so when needed."""
+        await self.find("")
 
-    async def submit(self, submission: Submission) -> tuple[Document, bool]:
+    async def submit(self, document: Document) -> tuple[Document, bool]:
         """Queue a document unless this revision is known; return it and whether it was queued.
 
-        A document that has failed is queued again; one that waits for a retry is due at once.
+        Its `id`, any name, identifies it, else its URL, else its content; the id that is returned
+        is a hash. Anything else that differs makes it a new revision, which replaces the earlier
+        one. A document that has failed is queued again; one that waits for a retry is due at once.
         """
-        id_, revision = await asyncio.to_thread(submission.digests)
-        values = {
-            "id": id_, "revision": revision, "model": self._model, "state": "queued",
-            "title": storable(submission.title), "url": submission.url,
-            "media_type": storable(submission.media_type or ""),
-            "filename": storable(submission.filename or ""),
-            "metadata": dict(submission.metadata), "content": submission.content,
-            "fetched": submission.content is not None, "error": None, "attempts": 0,
-            "due": time.time(),
-        }  # fmt: skip
-        now = time.time()
-        is_leased = D.lease.is_not(None)
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        upsert = dialect.insert(DOCUMENTS).values(values)
-        changed = upsert.on_conflict_do_update(
-            index_elements=[D.id],
-            # An earlier revision that is being processed keeps its lease: see `postpone`.
-            set_={**values, "due": sa.case((is_leased, D.due), else_=now)},
-            where=(D.revision != revision) | (D.state == "failed"),
-        )
-        waits = (D.state == "queued") & ~is_leased
-        known = sa.update(DOCUMENTS).where(D.id == id_)
-        known = known.values(due=sa.case((waits, now), else_=D.due))
+        new = await asyncio.to_thread(_identified, document)
+        new.model, new.due = self._model, time.time()
 
-        async def work(connection: AsyncConnection) -> tuple[Document, bool]:
-            if row := (await connection.execute(changed.returning(*ROW))).first():
-                return Document(*row), True
-            row = (await connection.execute(known.returning(*ROW))).one()
-            return Document(*row), False
+        async def work(session: AsyncSession) -> tuple[Document, bool]:
+            if self._engine.dialect.name == "postgresql":  # or both of two insert the same document
+                await session.execute(sa.select(_lock(new.id)))
+            known = await session.get(Document, new.id, with_for_update=True)
+            if known and known.revision == new.revision and known.state != "failed":
+                if known.state == "queued" and not known.lease:
+                    known.due = new.due
+                return known, False
+            if known and known.lease:  # the worker of the earlier revision ends it: see `postpone`
+                new.lease, new.due = known.lease, known.due
+            return await session.merge(new), True
 
         return await self._transact(work)
 
     async def find(self, document_id: str) -> Document | None:
         """Return a document; None if there is none."""
-        return await self._document(sa.select(*ROW).where(D.id == storable(document_id)))
+        query = sa.select(Document).where(Document.id == storable(document_id))
+        return await self._transact(lambda session: session.scalar(query))
 
     async def delete(self, document_id: str) -> None:
         """Delete a document, if there is one."""
-        await self._execute(sa.delete(DOCUMENTS).where(D.id == document_id))
+        await self._execute(sa.delete(Document).where(Document.id == document_id))
 
     async def claim(
         self, *, fetched: bool, document_id: str | None = None, overdue: float = 0.0
@@ -175,18 +148,25 @@ class Catalogue:
         `fetched` selects documents whose content is here, else pages to be fetched;
         `document_id` one document; `overdue` documents that have been due for so many seconds.
         """
-        unfinished = D.state.in_(("queued", "processing"))
-        candidates = unfinished & (D.fetched == fetched) & (D.due <= time.time() - overdue)
+        candidates = Document.state.in_(("queued", "processing")) & (Document.fetched == fetched)
+        candidates &= Document.due <= time.time() - overdue
         if document_id is not None:
-            candidates &= D.id == document_id
-        first = sa.select(D.id).where(candidates).order_by(D.due).limit(1)
+            candidates &= Document.id == document_id
+        first = sa.select(Document.id).where(candidates).order_by(Document.due).limit(1)
+        lease, until = uuid4().hex, time.time() + self.lease
         claim = (
-            sa.update(DOCUMENTS)
-            .where(D.id == first.with_for_update(skip_locked=True).scalar_subquery())
-            .values(state="processing", attempts=D.attempts + 1)
-            .values(lease=uuid4().hex, due=time.time() + self.lease)
+            sa.update(Document)
+            .where(Document.id == first.with_for_update(skip_locked=True).scalar_subquery())
+            .values(state="processing", attempts=Document.attempts + 1, lease=lease, due=until)
+            .returning(Document)
+            .options(undefer(Document.content))
         )
-        return await self._document(claim.returning(*ROW, D.content))
+        try:
+            return await self._transact(lambda session: session.scalar(claim))
+        except asyncio.CancelledError:  # the caller will not work on it
+            with suppress(StoreUnavailableError):
+                await self._release(Document.lease == lease, 0, counted=False)
+            raise
 
     async def renew(self, document: Document) -> bool:
         """Extend the lease; False if it is lost, or the document was replaced or deleted."""
@@ -194,45 +174,44 @@ class Catalogue:
 
     async def keep_page(self, document: Document, page: str) -> bool:
         """Store a page that was fetched, so that no later attempt fetches it again."""
-        content = {"content": page.encode("utf-8", "replace"), "media_type": MARKDOWN}
-        queued = {"fetched": True, "state": "queued", "attempts": 0, "due": time.time()}
-        return await self._update(document, lease=None, **content, **queued)
+        kept = {"content": page.encode("utf-8", "replace"), "media_type": MARKDOWN, "fetched": True}
+        due = time.time()
+        return await self._update(document, lease=None, state="queued", attempts=0, due=due, **kept)
 
     async def ready(self, document: Document, title: str) -> bool:
         """End the lease: the passages are stored."""
-        return await self._update(
-            document, lease=None, state="ready", title=storable(title), content=None
-        )
+        title = storable(title)
+        return await self._update(document, lease=None, state="ready", title=title, content=None)
 
     async def fail(self, document: Document, error: str) -> bool:
         """End the lease: there will be no further attempt."""
-        return await self._update(
-            document, lease=None, state="failed", error=storable(error), content=None
-        )
+        error = storable(error)
+        return await self._update(document, lease=None, state="failed", error=error, content=None)
 
     async def postpone(self, document: Document, seconds: float, *, counted: bool = True) -> None:
         """End the lease: the next attempt, or a newer revision, is due in so many seconds.
 
         `counted=False` takes back the attempt that `claim` counted.
         """
-        attempts = D.attempts if counted else D.attempts - 1
-        values = {"state": "queued", "due": time.time() + seconds, "attempts": attempts}
-        await self._execute(
-            sa.update(DOCUMENTS).where(_leased(document)).values(lease=None, **values)
-        )
+        await self._release(_leased(document), seconds, counted=counted)
+
+    async def _release(
+        self, leased: sa.ColumnElement[bool], seconds: float, *, counted: bool
+    ) -> None:
+        attempts = Document.attempts if counted else Document.attempts - 1
+        query = sa.update(Document).where(leased).values(attempts=attempts)
+        await self._execute(query.values(lease=None, state="queued", due=time.time() + seconds))
 
     async def _update(self, document: Document, **values: object) -> bool:
-        held = _leased(document) & (D.revision == document.revision)
-        return (await self._execute(sa.update(DOCUMENTS).where(held).values(values))).rowcount > 0
+        held = _leased(document) & (Document.revision == document.revision)
+        return await self._execute(sa.update(Document).where(held).values(values))
 
-    async def _document(self, query: sa.Executable) -> Document | None:
-        row: Sequence[Any] | None = (await self._execute(query)).first()
-        return Document(*row) if row else None
+    async def _execute(self, statement: sa.Update | sa.Delete) -> bool:
+        """Return whether there was a row to change."""
+        changed = statement.returning(Document.id)
+        return await self._transact(lambda session: session.scalar(changed)) is not None
 
-    async def _execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
-        return await self._transact(lambda connection: connection.execute(statement))
-
-    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _transact(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Run a transaction to its end, also if it is cancelled: the driver leaks connections."""
         transaction = asyncio.ensure_future(self._transaction(work))
         try:
@@ -241,14 +220,21 @@ class Catalogue:
             await asyncio.wait([transaction])
             raise
 
-    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _transaction(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        path = self._engine.url.database
         try:
-            if not self._is_set_up:
-                await asyncio.to_thread(make_folder, self._engine)
-            async with asyncio.timeout(TIMEOUT), self._engine.begin() as connection:
+            if not self._is_set_up and self._engine.dialect.name == "sqlite" and path:
+                folder = Path(path).parent
+                await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+            async with (
+                asyncio.timeout(TIMEOUT),
+                AsyncSession(self._engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
                 if not self._is_set_up:
-                    await connection.run_sync(create_tables, self._model)
-                result = await work(connection)
+                    connection = await session.connection()
+                    await connection.run_sync(_create_table, self._model)
+                result = await work(session)
             self._is_set_up = True
         except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
             cause = getattr(error, "orig", None) or error
@@ -257,4 +243,76 @@ class Catalogue:
 
 
 def _leased(document: Document) -> sa.ColumnElement[bool]:
-    return (D.id == document.id) & (D.lease == document.lease)
+    return (Document.id == document.id) & (Document.lease == document.lease)
+
+
+def _identified(document: Document) -> Document:
+    """Return a copy with id and revision; hashes the content, so keep it off the event loop."""
+    content = document.content or b""
+    name = document.id or (document.url and f"url:{document.url}") or ""
+    described = [document.title, document.details, document.media_type, document.filename]
+    return replace(
+        document,
+        id=_digest(name.encode("utf-8", "surrogateescape") or content),
+        revision=_digest(content, json.dumps(described, sort_keys=True).encode()),
+        title=storable(document.title),
+        media_type=storable(document.media_type),
+        filename=storable(document.filename),
+        fetched=document.content is not None,
+    )
+
+
+def _lock(name: str) -> sa.Function[None]:
+    """Return PostgreSQL's function that waits for the other transactions that called it."""
+    return sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))
+
+
+def _digest(*parts: bytes) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _build_engine(url: str) -> AsyncEngine:
+    """Return an engine for sqlite:///file.db or postgresql://…; ValueError if it cannot be used."""
+    try:
+        parsed = sa.make_url(url)
+        driver, arguments = DRIVERS[parsed.get_backend_name()]
+        address = parsed.set(drivername=driver)
+        engine = create_async_engine(address, pool_pre_ping=True, connect_args=arguments)
+    except (ArgumentError, KeyError):
+        raise ValueError("should be like sqlite:///file.db or postgresql://host/name") from None
+    except ModuleNotFoundError as error:
+        raise ValueError(f"needs the package {error.name}, which is not installed") from None
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine.sync_engine, "connect", _use_write_ahead_log)
+        sa.event.listen(engine.sync_engine, "begin", _begin_immediate)
+    return engine
+
+
+def _use_write_ahead_log(connection: Any, _: object) -> None:  # noqa: ANN401 -- an adapter
+    connection.execute("PRAGMA journal_mode = WAL").close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Take the write lock first: SQLite fails a read that becomes a write after another's write."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _create_table(connection: sa.Connection, model: str) -> None:
+    """Create the table if it is missing, for documents embedded with `model`."""
+    if connection.dialect.name == "postgresql":  # one process at a time creates it
+        connection.execute(sa.select(_lock("documents")))
+    Base.metadata.create_all(connection)
+    columns = {column["name"] for column in sa.inspect(connection).get_columns("documents")}
+    if columns != set(Base.metadata.tables["documents"].columns.keys()):
+        raise CatalogueMismatchError(
+            "the database has documents of an older version: use an empty one, and load them again"
+        )
+    query = sa.select(Document.model).where(Document.model != model).limit(1)
+    if other := connection.scalar(query):
+        raise CatalogueMismatchError(
+            f"the documents were embedded with {other!r}, EMBEDDING_MODEL is {model!r}: set it "
+            "back, or use an empty database and load the documents again"
+        )

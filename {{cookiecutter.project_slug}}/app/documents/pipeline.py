@@ -14,10 +14,11 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Self
 
 from app.embeddings.base import Embedder
+from app.errors import InvalidRequestError
 from app.stores.base import Passage, PassageStore, Source, StoreUnavailableError
 
 from .catalogue import Catalogue, Document
@@ -28,13 +29,13 @@ MAX_ATTEMPTS = 5
 FIRST_BACKOFF = 5.0
 LONGEST_BACKOFF = 300.0
 PAUSE = 30.0
-"""Seconds for which a lane claims nothing after an error that is not the document's."""
+"""Seconds for which a slot stays unused after an error that is not the document's."""
 ATTEMPT_TIMEOUT = 900.0
+TRUSTED = 0.8
+"""The part of a lease in which a step goes on without a renewal: it began before it was known."""
 
 Read = Callable[..., Awaitable[tuple[str, list[str]]]]
 """Returns the title and the passages of a document; see `Reader.read`."""
-
-NO_PAGES = "documents are not read from URLs: there is no client for web pages, or no key for it"
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +53,33 @@ class Pages:
     check: Callable[[str], str]
 
 
+class PagesOffError(InvalidRequestError):
+    """This process does not fetch pages."""
+
+    type = "pages_off"
+    permanent = True
+
+
+def _refuse(_: str) -> NoReturn:
+    raise PagesOffError("there is no client for web pages, or no key for it: send text or a file")
+
+
+NO_PAGES = Pages(_refuse, 1, _refuse)
+"""For a process that does not fetch pages."""
+
+
 class LeaseLostError(Exception):
     """The document was deleted or replaced, or another worker has its lease."""
 
 
+@dataclass(frozen=True, slots=True)
 class Lane:
-    """One kind of step, for at most `width` documents at once."""
+    """One kind of step, for as many documents at once as there are slots."""
 
-    def __init__(
-        self, step: Callable[[Document], Coroutine[Any, Any, None]], *, fetched: bool, width: int
-    ) -> None:
-        self.step = step
-        self.fetched = fetched
-        self.places = asyncio.Semaphore(width)
-        self.wake = asyncio.Event()
-        self.paused_until = 0.0
+    step: Callable[[Document], Coroutine[Any, Any, None]]
+    fetched: bool
+    slots: asyncio.Semaphore
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Pipeline:
@@ -74,7 +87,6 @@ class Pipeline:
 
     An error whose `permanent` is true fails a document at once. Errors of the kinds in
     `retry_forever` (a wrong key, say), or of a store that is not available, only postpone it.
-    Without `pages`, documents from URLs fail.
     """
 
     def __init__(
@@ -84,7 +96,7 @@ class Pipeline:
         *,
         read: Read,
         embedder: Embedder,
-        pages: Pages | None,
+        pages: Pages = NO_PAGES,
         width: int,
         retry_forever: tuple[type[Exception], ...] = (),
     ) -> None:
@@ -94,10 +106,10 @@ class Pipeline:
         self._embedder = embedder
         self._pages = pages
         self._retry_forever: tuple[type[Exception], ...] = (StoreUnavailableError, *retry_forever)
-        pages_width = pages.width if pages else 1
-        self._fetching = Lane(self._fetch_page, fetched=False, width=pages_width)
-        self._working = Lane(self._store_passages, fetched=True, width=width)
-        self.width = pages_width + width
+        fetching = Lane(self._fetch_page, fetched=False, slots=asyncio.Semaphore(pages.width))
+        working = Lane(self._store_passages, fetched=True, slots=asyncio.Semaphore(width))
+        self._lanes = (fetching, working)
+        self.width = pages.width + width
         self._group = asyncio.TaskGroup()
         self._tasks = set[asyncio.Task[object]]()
 
@@ -112,7 +124,7 @@ class Pipeline:
 
     def start(self, *, overdue: float = 0.0) -> None:
         """Process every document that is due, or has been for `overdue` seconds."""
-        for lane in (self._fetching, self._working):
+        for lane in self._lanes:
             self._run(self._dispatch(lane, overdue))
 
     @asynccontextmanager
@@ -123,14 +135,14 @@ class Pipeline:
 
     def wake(self, _document_id: str = "") -> None:
         """Look for due documents now."""
-        for lane in (self._fetching, self._working):
+        for lane in self._lanes:
             lane.wake.set()
 
     async def process(self, document_id: str) -> Exception | None:
         """Process one document as far as it is due; return the error of a failed attempt."""
         while document := await self._catalogue.find(document_id):
-            lane = self._working if document.fetched else self._fetching
-            async with lane.places:
+            lane = self._lanes[document.fetched]
+            async with lane.slots:
                 claimed = await self._catalogue.claim(fetched=lane.fetched, document_id=document_id)
                 if claimed is None:
                     break
@@ -146,31 +158,31 @@ class Pipeline:
 
     async def _dispatch(self, lane: Lane, overdue: float) -> None:
         while True:
-            await lane.places.acquire()
+            await lane.slots.acquire()
             lane.wake.clear()
-            document = await self._claim(lane, overdue)
+            document = None
+            try:
+                document = await self._catalogue.claim(fetched=lane.fetched, overdue=overdue)
+            except Exception:
+                log.exception("documents wait: the catalogue is not available")
             if document is not None:
-                self._run(self._attempt(lane, document)).add_done_callback(
-                    lambda _: lane.places.release()
-                )
+                self._run(self._work(lane, document))
                 continue
-            lane.places.release()
+            lane.slots.release()
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_INTERVAL):
                     await lane.wake.wait()
 
-    async def _claim(self, lane: Lane, overdue: float) -> Document | None:
-        if asyncio.get_running_loop().time() < lane.paused_until:
-            return None
+    async def _work(self, lane: Lane, document: Document) -> None:
         try:
-            return await self._catalogue.claim(fetched=lane.fetched, overdue=overdue)
-        except Exception:
-            log.exception("documents wait: the catalogue is not available")
-            return None
+            if isinstance(await self._attempt(lane, document), self._retry_forever):
+                await asyncio.sleep(PAUSE)
+        finally:
+            lane.slots.release()
 
     async def _attempt(self, lane: Lane, document: Document) -> Exception | None:
         """Run one step while the lease is renewed; record how it ended, and return its error."""
-        lease = asyncio.timeout(self._catalogue.lease)
+        lease = asyncio.timeout(TRUSTED * self._catalogue.lease)
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT), lease:
                 renewal = self._run(self._renew(document, lease))
@@ -185,10 +197,10 @@ class Pipeline:
                 await self._catalogue.postpone(document, 0, counted=False)
             raise
         except Exception as error:  # noqa: BLE001 -- a step may fail in any way
-            if not lease.expired() and not isinstance(error, LeaseLostError):
-                await self._retry(lane, document, error)
-                return error
-            await self._drop(document)
+            lost = lease.expired() or isinstance(error, LeaseLostError)
+            with suppress(Exception):  # or else the lease expires
+                await (self._drop(document) if lost else self._retry(document, error))
+            return None if lost else error
         return None
 
     async def _renew(self, document: Document, lease: asyncio.Timeout) -> None:
@@ -197,41 +209,35 @@ class Pipeline:
             await asyncio.sleep(self._catalogue.lease / 3)
             try:
                 held = await self._catalogue.renew(document)
-                lease.reschedule(loop.time() + (self._catalogue.lease if held else 0.0))
+                lease.reschedule(loop.time() + (TRUSTED * self._catalogue.lease if held else 0.0))
             except Exception as error:  # noqa: BLE001 -- the timeout ends the step in time
                 log.warning("document %s: lease not renewed: %s", document.id, error)
 
-    async def _retry(self, lane: Lane, document: Document, error: Exception) -> None:
-        """End an attempt that failed; if that fails too, the lease expires."""
+    async def _retry(self, document: Document, error: Exception) -> None:
+        """End an attempt that failed."""
         id_, attempt, name = document.id, document.attempts, type(error).__name__
         log.warning("document %s: attempt %d: %s: %s", id_, attempt, name, error)
         wait: float = getattr(error, "retry_after", None) or 0.0
-        with suppress(Exception):
-            if getattr(error, "permanent", False):
-                await self._catalogue.fail(document, str(error))
-            elif isinstance(error, self._retry_forever):
-                lane.paused_until = asyncio.get_running_loop().time() + PAUSE
-                await self._catalogue.postpone(document, max(wait, PAUSE), counted=False)
-            elif attempt < MAX_ATTEMPTS:
-                backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (attempt - 1))
-                jitter = random.uniform(0.5, 1.0)  # noqa: S311 -- spreads the load
-                await self._catalogue.postpone(document, max(wait, backoff * jitter))
-            else:
-                reason = f"given up after {MAX_ATTEMPTS} attempts: {name}"
-                await self._catalogue.fail(document, reason)
+        if getattr(error, "permanent", False):
+            await self._catalogue.fail(document, str(error))
+        elif isinstance(error, self._retry_forever):
+            await self._catalogue.postpone(document, max(wait, PAUSE), counted=False)
+        elif attempt < MAX_ATTEMPTS:
+            backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (attempt - 1))
+            jitter = random.uniform(0.5, 1.0)  # noqa: S311 -- spreads the load
+            await self._catalogue.postpone(document, max(wait, backoff * jitter))
+        else:
+            reason = f"given up after {MAX_ATTEMPTS} attempts: {name}"
+            await self._catalogue.fail(document, reason)
 
     async def _drop(self, document: Document) -> None:
         """End the work on a document that was replaced or deleted."""
-        with suppress(Exception):
-            if await self._catalogue.find(document.id) is None:
-                await self._store.delete(document.id)
-            await self._catalogue.postpone(document, 0)
+        if await self._catalogue.find(document.id) is None:
+            await self._store.delete(document.id)
+        await self._catalogue.postpone(document, 0)
 
     async def _fetch_page(self, document: Document) -> None:
-        if self._pages is None or document.url is None:
-            await self._catalogue.fail(document, NO_PAGES)
-            return
-        page = await self._pages.fetch(document.url)
+        page = await self._pages.fetch(document.url or "")
         if not await self._catalogue.keep_page(document, page):
             raise LeaseLostError
         self.wake()

@@ -4,7 +4,7 @@ Guarantees: a hostile document costs one process, not the event loop. A read end
 seconds, with more than MEMORY bytes, or when it is cancelled. No process outlives its parent.
 
     async with Reader(processes=2) as reader:
-        title, passages = await reader.read(content, media_type=None, filename="guide.md")
+        title, passages = await reader.read(content, media_type="", filename="guide.md")
 
 Needs: the package pebble, and those of `extraction` and `splitting`.
 """
@@ -61,7 +61,7 @@ class Reader:
         await asyncio.to_thread(_stop, self._pool)
 
     async def read(
-        self, content: bytes, *, media_type: str | None, filename: str | None, title: str = ""
+        self, content: bytes, *, media_type: str, filename: str, title: str = ""
     ) -> tuple[str, list[str]]:
         """Return the document's title, its own unless one is given, and its passages.
 
@@ -112,8 +112,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _read(
-    content: bytes, media_type: str | None, filename: str | None, title: str
-) -> tuple[str, list[str]]:
+def _read(content: bytes, media_type: str, filename: str, title: str) -> tuple[str, list[str]]:
     own_title, text = extract(content, media_type=media_type, filename=filename)
     return title or own_title, split(text, title=title or own_title)

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import httpx
 
 from app.concurrency.limiter import ConcurrencyLimiter, LimiterError
-from app.documents.catalogue import Catalogue
-from app.documents.database import CatalogueMismatchError
+from app.documents.catalogue import Catalogue, CatalogueMismatchError
 from app.documents.jobs.celery import celery_publisher  # optional: job_queue=celery
 from app.documents.jobs.taskiq import taskiq_publisher  # optional: job_queue=taskiq
-from app.documents.pipeline import Pages, Pipeline
+from app.documents.pipeline import NO_PAGES, Pages, Pipeline
 from app.documents.reading import Reader
 from app.documents.source import DocumentSource
 from app.embeddings.base import Embedder
@@ -45,10 +44,8 @@ RETRY_FOREVER = (
     WebAccountError,  # optional: ingestion_client
 )
 """Configuration errors and full queues: they postpone a document and never fail it."""
-UPLOADS = 8
-"""Documents accepted at once: each is held in memory several times over."""
-UPLOAD_TIMEOUT = 30.0
-"""Seconds for which an upload may wait."""
+UPLOADS, UPLOAD_QUEUE, UPLOAD_TIMEOUT = 8, 64, 30.0
+"""Documents accepted at once, as each is held in memory; how many may wait, and for how long."""
 Publish = Callable[[str], None]
 """Announces a document that was queued; returns at once."""
 
@@ -60,7 +57,7 @@ class Documents:
     catalogue: Catalogue
     store: PassageStore
     pipeline: Pipeline
-    pages: Pages | None
+    pages: Pages
     source: DocumentSource
     publish: Publish
     uploads: ConcurrencyLimiter
@@ -132,7 +129,7 @@ async def open_documents(
     serving: bool = False,
 ) -> AsyncIterator[Documents]:
     """Open everything; a service also processes all documents, or publishes them to job workers."""
-    embedder = build_embedder(settings, client)
+    embedder, pages = build_embedder(settings, client), pages or NO_PAGES
     width = settings.ingestion_concurrency
     async with (
         build_store(settings) as store,
@@ -162,7 +159,9 @@ async def open_documents(
                 pages=pages,
                 source=DocumentSource(store, embedder),
                 publish=publish,
-                uploads=ConcurrencyLimiter(UPLOADS, max_queue=64, queue_timeout=UPLOAD_TIMEOUT),
+                uploads=ConcurrencyLimiter(
+                    UPLOADS, max_queue=UPLOAD_QUEUE, queue_timeout=UPLOAD_TIMEOUT
+                ),
             )
 
 

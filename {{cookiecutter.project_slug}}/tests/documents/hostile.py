@@ -8,10 +8,10 @@ from typing import NoReturn
 
 from app.documents import reading
 
-_Arguments = str | bytes | None
+_Arguments = str | bytes
 
 
-def connect(_content: bytes, _media_type: str | None, _filename: str | None, title: str) -> int:
+def connect(_content: bytes, _media_type: str, _filename: str, title: str) -> int:
     """Send this process' id to the port that the title names, and wait for an answer."""
     with socket.create_connection(("127.0.0.1", int(title))) as connection:
         connection.sendall(os.getpid().to_bytes(4, "big"))

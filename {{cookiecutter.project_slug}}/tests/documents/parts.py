@@ -8,8 +8,8 @@ from typing import Any
 from fpdf import FPDF
 from fpdf.enums import AccessPermission, EncryptionMethod
 
-from app.documents.catalogue import Catalogue, Document, Submission
-from app.documents.pipeline import Pages, Pipeline
+from app.documents.catalogue import Catalogue, Document
+from app.documents.pipeline import NO_PAGES, Pages, Pipeline
 from app.embeddings.hashing import HashingEmbedder
 from app.errors import ServiceError
 from app.stores.base import Passage, Source
@@ -92,7 +92,7 @@ async def pipeline_over(
         store,
         read=(reading or Work()).read,
         embedder=HashingEmbedder(),
-        pages=Pages(fetch, width=6, check=str) if pages else None,
+        pages=Pages(fetch, width=6, check=str) if pages else NO_PAGES,
         width=2,
         retry_forever=(AccountError,),
     )
@@ -102,7 +102,7 @@ async def pipeline_over(
 
 async def submitted(catalogue: Catalogue, count: int) -> list[str]:
     """Submit so many pages; return their ids."""
-    pages = [Submission(url=f"https://example.org/{number}") for number in range(count)]
+    pages = [Document(url=f"https://example.org/{number}") for number in range(count)]
     return [(await catalogue.submit(page))[0].id for page in pages]
 
 

@@ -3,30 +3,13 @@
 import sqlite3
 import sys
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from app.documents.catalogue import Catalogue
-from app.documents.database import CatalogueMismatchError
+from app.documents.catalogue import Catalogue, CatalogueMismatchError
 from app.stores.base import StoreUnavailableError
 from tests.documents.parts import MODEL
-
-with_sqlite = pytest.mark.skipif(not find_spec("aiosqlite"), reason="needs SQLite's driver")
-
-
-@with_sqlite
-async def test_older_schema_is_refused(tmp_path: Path) -> None:
-    """A database of an older version is refused and left as it is."""
-    path = tmp_path / "old.db"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE documents (id TEXT, revision TEXT, state TEXT)")
-    async with Catalogue(f"sqlite:///{path}", model=MODEL) as catalogue:
-        with pytest.raises(CatalogueMismatchError, match="older version"):
-            await catalogue.set_up()
-    with closing(sqlite3.connect(path)) as database:
-        assert len(database.execute("SELECT * FROM sqlite_schema").fetchall()) == 1
 
 
 @pytest.mark.parametrize(
@@ -43,13 +26,18 @@ def test_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str, reas
         Catalogue(url, model=MODEL)
 
 
-@with_sqlite
-async def test_database_that_is_not_available(tmp_path: Path) -> None:
-    """The error names the reason, and the next use tries again."""
+async def test_sqlite_file_that_cannot_be_used(tmp_path: Path) -> None:
+    """An unavailable file is named, and tried again; an older schema is refused and left alone."""
+    pytest.importorskip("aiosqlite")
     folder = tmp_path / "folder"
     folder.write_text("a file in the way")
     async with Catalogue(f"sqlite:///{folder}/documents.db", model=MODEL) as catalogue:
         with pytest.raises(StoreUnavailableError, match="catalogue"):
             await catalogue.set_up()
         folder.unlink()
-        await catalogue.set_up()
+        folder.mkdir()
+        with closing(sqlite3.connect(folder / "documents.db")) as database:
+            database.execute("CREATE TABLE documents (id TEXT, revision TEXT, state TEXT)")
+            with pytest.raises(CatalogueMismatchError, match="older version"):
+                await catalogue.set_up()
+            assert len(database.execute("SELECT * FROM sqlite_schema").fetchall()) == 1

@@ -1,13 +1,11 @@
 """`python -m app.ingest`: what is loaded, skipped and refused."""
 
 import asyncio
-import io
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from app.ingest import expand, load
 from app.settings import Settings
@@ -16,8 +14,6 @@ from tests.process import PYTHON, run
 from tests.service import PATIENCE
 from tests.stores.databases import on_its_own_store
 from tests.upstream import FakeUpstream, Script
-
-CONSOLE = Console(file=io.StringIO(), width=1000)
 
 
 @pytest.fixture
@@ -71,16 +67,18 @@ def test_folder_that_cannot_be_read_is_refused(folder: Path) -> None:
 async def test_loads_once(folder: Path, settings: Settings) -> None:
     """What is unchanged is skipped, what has changed is replaced."""
     items = [folder / "guide.md", folder / "more/notes.txt"]
-    assert await load(items, settings, CONSOLE) == {"loaded": 2}
-    assert await load(items, settings, CONSOLE) == {"unchanged": 2}
+    assert await load(items, settings) == {"loaded": 2}
+    assert await load(items, settings) == {"unchanged": 2}
     (folder / "guide.md").write_text("# Guide\n\nNever feed a zebra.")
-    assert await load(items, settings, CONSOLE) == {"loaded": 1, "unchanged": 1}
+    assert await load(items, settings) == {"loaded": 1, "unchanged": 1}
     async with build_store(settings) as store:
         assert await store.count() == 2
 
 
 @on_its_own_store
-async def test_failures_are_named_and_the_rest_is_loaded(folder: Path, settings: Settings) -> None:
+async def test_failures_are_named_and_the_rest_is_loaded(
+    folder: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each item that cannot be loaded is named with the reason; everything else is loaded."""
     pipe, large = folder / "pipe.md", folder / "large.md"
     os.mkfifo(pipe)
@@ -89,31 +87,30 @@ async def test_failures_are_named_and_the_rest_is_loaded(folder: Path, settings:
         folder / "gone.md": "No such file",
         folder / "more/picture.png": "The document (text, 0 bytes) has no text",
         pipe: "not a regular file",
-        large: "larger than MAX_BODY_BYTES=1000",
-        "https://example.org/": "documents are not read from URLs",
+        large: "1001 bytes, larger than MAX_BODY_BYTES=1000",
+        "https://example.org/": "there is no client for web pages",
     }
     settings = settings.model_copy(update={"max_body_bytes": 1000})
-    with CONSOLE.capture() as printed:
-        async with asyncio.timeout(PATIENCE):
-            counts = await load([*reasons, folder / "guide.md"], settings, CONSOLE)
+    async with asyncio.timeout(PATIENCE):
+        counts = await load([*reasons, folder / "guide.md"], settings)
     assert counts == {"loaded": 1, "failed": len(reasons)}
+    printed = capsys.readouterr().out
     for item, reason in reasons.items():
-        assert f"{item}: {reason}" in printed.get()
+        assert f"{item}: failed: {reason}" in printed
 
 
 @on_its_own_store
 async def test_configuration_errors_are_reported(
-    folder: Path, settings: Settings, upstream: FakeUpstream
+    folder: Path, settings: Settings, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A document that waits for a valid key is not loaded; it is once the key is mended."""
     model = {"embedding_model": "a model", "openai_base_url": upstream.base_url}
     settings = settings.model_copy(update=model)
     upstream.script = Script(status=401)
-    with CONSOLE.capture() as printed:
-        assert await load([folder / "guide.md"], settings, CONSOLE) == {"failed": 1}
-    assert "ProviderAuthenticationError" in printed.get()
+    assert await load([folder / "guide.md"], settings) == {"failed": 1}
+    assert "ProviderAuthenticationError" in capsys.readouterr().out
     upstream.script = Script(body=b'{"data": [{"index": 0, "embedding": [1, 0]}]}')
-    assert await load([folder / "guide.md"], settings, CONSOLE) == {"loaded": 1}
+    assert await load([folder / "guide.md"], settings) == {"loaded": 1}
 
 
 @on_its_own_store
@@ -141,12 +138,12 @@ async def test_goes_on_after_it_was_stopped(folder: Path, settings: Settings) ->
     items = [folder / f"{number}.md" for number in range(20)]
     for item in items:
         item.write_text(f"# Document {item.stem}\n\nIts text.")
-    running = asyncio.create_task(load(items, settings, CONSOLE))
+    running = asyncio.create_task(load(items, settings))
     async with build_store(settings) as store:
         while await store.count() < 5:  # noqa: ASYNC110 -- in another connection's hands
             await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait([running])
-        counts = await load(items, settings, CONSOLE)
+        counts = await load(items, settings)
         assert (counts.total(), counts["failed"], counts["unchanged"] > 0) == (len(items), 0, True)
         assert await store.count() == len(items)

@@ -1,13 +1,12 @@
 """The pipeline: how wide its lanes are, what is retried, and what becomes of an interrupted one."""
 
-import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
 
 from app.documents import pipeline as module
-from app.documents.catalogue import Catalogue, Document, Submission
-from app.documents.pipeline import MAX_ATTEMPTS, NO_PAGES
+from app.documents.catalogue import Catalogue, Document
+from app.documents.pipeline import MAX_ATTEMPTS
 from app.documents.reading import UnreadableError
 from app.errors import ServiceError
 from app.stores.base import StoreUnavailableError
@@ -25,8 +24,8 @@ from tests.service import eventually
 from tests.stores.databases import on_each_database
 
 pytestmark = on_each_database
-TEXT = Submission(content=b"zebra stripes")
-NEW = Submission(content=b"zebra stripes", title="New")
+TEXT = Document(content=b"zebra stripes")
+NEW = Document(content=b"zebra stripes", title="New")
 
 
 @pytest.fixture
@@ -73,23 +72,45 @@ async def test_a_page_is_fetched_once_by_many_processes(
     assert sorted(store.replaced) == sorted(ids)
 
 
-async def test_after_a_crash_the_page_is_not_fetched_again(
-    catalogue: Catalogue, catalogue_url: str, store: MemoryStore
+async def test_wrong_key_pauses_the_lane(
+    catalogue: Catalogue, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the lease of a killed worker expires, the document is processed from the kept page."""
+    """After an error that is not the document's, its slot stays unused for a while."""
+    monkeypatch.setattr(module, "PAUSE", 60.0)
+    work = Work()
+    work.error = AccountError("wrong key")
+    async with pipeline_over(catalogue, store, reading=work) as pipeline:
+        for number in range(6):
+            await catalogue.submit(Document(content=b"%d" % number))
+        pipeline.start()
+        await eventually(lambda: work.calls == 2)
+        for _ in range(4):
+            assert await catalogue.claim(fetched=True)
+    assert work.calls == 2
+
+
+@pytest.mark.parametrize(("crashes", "state"), [(1, "ready"), (MAX_ATTEMPTS, "failed")])
+async def test_killed_workers(
+    catalogue: Catalogue, catalogue_url: str, store: MemoryStore, crashes: int, state: str
+) -> None:
+    """When the lease of a killed worker expires, the document is processed from the kept page.
+
+    One whose worker was killed in every attempt fails instead of killing another.
+    """
     (document_id,) = await submitted(catalogue, 1)
     async with Catalogue(catalogue_url, model=MODEL, lease=-1) as killed:
         page = await killed.claim(fetched=False)
         assert page is not None
         await killed.keep_page(page, "page")
-        kept = await killed.claim(fetched=True)
-        assert kept is not None
-        assert (kept.attempts, kept.media_type) == (1, "text/markdown")
-    pages = Work()
-    async with pipeline_over(catalogue, store, fetching=pages) as pipeline:
-        pipeline.start()
-        await until_ready(catalogue, [document_id])
-    assert pages.calls == 0
+        for attempt in range(crashes):
+            kept = await killed.claim(fetched=True)
+            assert kept is not None
+            assert (kept.attempts, kept.media_type) == (attempt + 1, "text/markdown")
+    pages, work = Work(), Work()
+    async with pipeline_over(catalogue, store, fetching=pages, reading=work) as pipeline:
+        await pipeline.process(document_id)
+    assert (await found(catalogue, document_id)).state == state
+    assert (pages.calls, work.calls) == (0, state == "ready")
 
 
 async def test_closing_releases_what_is_in_progress(
@@ -144,21 +165,6 @@ async def test_how_a_failed_attempt_ends(
     assert (await found(catalogue, document.id)).state == "ready"
 
 
-async def test_process_that_dies_each_time_is_given_up(
-    catalogue: Catalogue, catalogue_url: str, store: MemoryStore
-) -> None:
-    """A document whose worker was killed in every attempt fails instead of killing another."""
-    document, _ = await catalogue.submit(TEXT)
-    async with Catalogue(catalogue_url, model=MODEL, lease=-1) as killed:
-        for _ in range(MAX_ATTEMPTS):
-            assert await killed.claim(fetched=True)
-    work = Work()
-    async with pipeline_over(catalogue, store, reading=work) as pipeline:
-        await pipeline.process(document.id)
-    assert (await found(catalogue, document.id)).state == "failed"
-    assert work.calls == 0
-
-
 @pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "replaced"])
 async def test_document_that_changes_while_it_is_processed(
     catalogue_url: str, store: MemoryStore, deleted: bool
@@ -184,44 +190,31 @@ async def test_document_that_changes_while_it_is_processed(
     assert work.peak == 1
 
 
-async def test_renewal_that_comes_too_late(
+async def test_lease_that_is_not_renewed(
     catalogue_url: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease that has expired is not renewed: the step is cancelled, the document repeated."""
-    cancelled, renewed = asyncio.Event(), asyncio.Event()
+    """A step ends with its lease, before another worker can have it; the document is repeated."""
     work = Work(open_=False)
-
-    async def read(*_: object, **__: object) -> tuple[str, list[str]]:
-        try:
-            await work.run()
-        except asyncio.CancelledError:
-            cancelled.set()
-            work.open.set()
-            await renewed.wait()
-            raise
-        return "title", ["text"]
-
     async with (
-        Catalogue(catalogue_url, model=MODEL, lease=0.3) as catalogue,
-        pipeline_over(catalogue, store) as pipeline,
+        Catalogue(catalogue_url, model=MODEL, lease=1.0) as catalogue,
+        pipeline_over(catalogue, store, reading=work) as pipeline,
     ):
-        renew = catalogue.renew
+        renew, renewals = catalogue.renew, 0
 
-        async def renew_late(document: Document) -> bool:
-            await cancelled.wait()
-            held = await renew(document)
-            renewed.set()
-            return held
+        async def renew_once(document: Document) -> bool:
+            nonlocal renewals
+            renewals += 1
+            if renewals > 1:
+                raise StoreUnavailableError("away")
+            return await renew(document)
 
-        monkeypatch.setattr(catalogue, "renew", renew_late)
-        monkeypatch.setattr(pipeline, "_read", read)
+        monkeypatch.setattr(catalogue, "renew", renew_once)
         document, _ = await catalogue.submit(TEXT)
         pipeline.start()
-        try:
-            await until_ready(catalogue, [document.id])
-        finally:
-            renewed.set()
-    assert work.calls == 2
+        await eventually(lambda: work.calls > 1)
+        work.open.set()
+        await until_ready(catalogue, [document.id])
+    assert work.peak == 1
 
 
 async def test_long_step_keeps_its_lease(
@@ -257,4 +250,5 @@ async def test_without_pages(catalogue: Catalogue, store: MemoryStore) -> None:
     (document_id,) = await submitted(catalogue, 1)
     async with pipeline_over(catalogue, store, pages=False) as pipeline:
         await pipeline.process(document_id)
-    assert (await found(catalogue, document_id)).error == NO_PAGES
+    document = await found(catalogue, document_id)
+    assert (document.state, "no key for it" in str(document.error)) == ("failed", True)
