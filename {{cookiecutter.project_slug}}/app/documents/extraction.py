@@ -4,11 +4,11 @@ Guarantees: the text is not blank, has no control characters and at most MAX_TEX
 document without such a text is an UnreadableError. The work is CPU-bound and the input may be
 hostile, so run it in a process that can be killed, as `reading` does.
 
-Needs: the packages html-to-markdown and pypdfium2.
+Needs: the packages html-to-markdown, pypdfium2 and webencodings.
 """
 
 import re
-from contextlib import closing, suppress
+from contextlib import closing
 from email.message import Message
 from pathlib import PurePath
 
@@ -16,7 +16,7 @@ from html_to_markdown import ConversionOptions, WarningKind, convert
 
 from app.errors import ServiceError
 
-from .splitting import headings
+from .decoding import declared_encodings, decode
 
 MAX_TEXT = 4_000_000
 """Bytes of a document's text in UTF-8: a book of 1,500 pages, about 3,500 passages."""
@@ -29,13 +29,12 @@ _KINDS = {
 }  # fmt: skip
 _SNIFFED = 1024
 """Bytes; a PDF's mark may stand anywhere in them (PDF 1.7, appendix H, note 13)."""
-_HTML = re.compile(rb"\s*<(!doctype html|html|head|body)\b", re.IGNORECASE)
-_CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
-_BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_HTML = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body)\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n[\w-]+[ \t]*:.*\n(?:.+\n)*?---[ \t]*(?:\n|\Z)")
 """Without blank lines, so that text between two rules is not taken for it."""
 _TITLE = re.compile(r"^title[ \t]*:(.+)", re.MULTILINE)
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)", re.MULTILINE)
 _PAGE = ConversionOptions(
     exclude_selectors=["svg", "iframe"], inline_data_media="alt_text_only", compact_tables=True
 )
@@ -48,9 +47,7 @@ class UnreadableError(ServiceError):
     permanent = True
 
 
-def extract(
-    content: bytes, *, media_type: str | None = None, filename: str | None = None
-) -> tuple[str, str]:
+def extract(content: bytes, *, media_type: str = "", filename: str = "") -> tuple[str, str]:
     """Return the title and the Markdown of a document.
 
     `media_type` is a Content-Type with its parameters. A document without a title of its own
@@ -58,16 +55,20 @@ def extract(
     """
     header = Message()
     header["Content-Type"] = media_type or "application/octet-stream"
-    kind = _kind(content, header.get_content_type(), filename or "")
+    charset = header.get_content_charset("")
+    kind, title = _kind(content, header.get_content_type(), filename), ""
     if kind == "pdf":
         title, text = _pdf(content)
-    elif kind == "html":
-        title, text = _html(content, header.get_content_charset())
     else:
-        text = decode(content, header.get_content_charset()).replace("\r\n", "\n")
-        title, text = _titled(text) if kind == "markdown" else ("", text)
+        declares = kind == "html" or content.startswith(b"<?xml")
+        declared = declared_encodings(content) if declares else []
+        text = decode(content, charset, *declared).replace("\r\n", "\n")
+        if "\0" in text:
+            raise UnreadableError("The document is binary: send plain text, Markdown, HTML or PDF")
+        if kind != "text":
+            title, text = _html(text) if kind == "html" else _titled(text)
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
-    if not text.strip():
+    if not text.replace("\ufffd", "").strip():
         scan = ": a scan needs text recognition (OCR) first" if kind == "pdf" else ""
         raise UnreadableError(f"The document ({kind}, {len(content):,} bytes) has no text{scan}")
     if (length := len(text.encode())) > MAX_TEXT:
@@ -75,7 +76,7 @@ def extract(
             f"The document has {length:,} bytes of text, and at most {MAX_TEXT:,} are accepted: "
             "split it into several documents"
         )
-    name = PurePath((filename or "").replace("\\", "/")).stem
+    name = PurePath(filename.replace("\\", "/")).stem
     return _one_line(title) or _one_line(name) or _one_line(text.strip().split("\n", 1)[0]), text
 
 
@@ -88,24 +89,8 @@ def _kind(content: bytes, media_type: str, filename: str) -> str:
     return known or sniffed
 
 
-def decode(content: bytes, charset: str | None) -> str:
-    """Decode by the byte order mark, else by `charset`, else as UTF-8, else as windows-1252."""
-    marked = next((name for bom, name in _BOMS.items() if content.startswith(bom)), None)
-    for name in filter(None, (marked, charset, "utf-8")):
-        with suppress(LookupError, ValueError):  # no such encoding of text; not in this encoding
-            text = content.decode(name)
-            break
-    else:
-        text = content.decode("windows-1252", "replace")
-    if "\0" in text:
-        raise UnreadableError("The document is binary: send plain text, Markdown, HTML or PDF")
-    return text
-
-
-def _html(content: bytes, charset: str | None) -> tuple[str, str]:
+def _html(text: str) -> tuple[str, str]:
     """Convert a page: scripts, styles, navigation and forms are dropped."""
-    named = _CHARSET.search(content[:_SNIFFED])
-    text = decode(content, charset or (named and named[1].decode("ascii", "replace")))
     page = convert(text, _PAGE)
     if any(warning.kind == WarningKind.DEPTH_LIMIT_EXCEEDED for warning in page.warnings):
         raise UnreadableError("The HTML is nested too deeply to be read")
@@ -119,9 +104,8 @@ def _titled(text: str) -> tuple[str, str]:
     if front_matter := _FRONT_MATTER.match(text):
         title = _TITLE.search(front_matter[0])
         text = text[front_matter.end() :]
-    if title:
-        return title[1].strip().strip("\"'"), text
-    return next((name for _, _, name in headings(text)), ""), text
+    title = title or _HEADING.search(text)
+    return (title[1].strip().strip("\"'") if title else ""), text
 
 
 def _pdf(content: bytes) -> tuple[str, str]:

@@ -1,7 +1,6 @@
-"""Documents in each format, and the processes that read them."""
+"""The processes that read documents."""
 
 import asyncio
-import codecs
 import multiprocessing
 import os
 import signal
@@ -14,86 +13,9 @@ import pytest
 from pebble import ProcessExpired
 
 from app.documents import reading
-from app.documents.extraction import MAX_TEXT, extract
 from app.documents.reading import Reader, UnreadableError
 from tests.documents import hostile
-from tests.documents.parts import pdf
 from tests.service import PATIENCE, eventually
-
-TEXT = "Grüße, “Welt” 漢字"
-PAGE = b"""<!DOCTYPE html><html><head><title>The  page</title><style>p {}</style>
-<script>alert(1)</script></head><body><nav>Home</nav><h1>Heading</h1>
-<p>Some <b>text</b>.</p><svg><text>drawn</text></svg></body></html>"""
-PAGE_TEXT = "# Heading\n\nSome **text**."
-
-
-@pytest.mark.parametrize(
-    ("content", "media_type", "filename", "title", "text"),
-    [
-        (b"Hello\nyou", None, None, "Hello", "Hello\nyou"),
-        (b"# no Markdown", "text/plain", "dir\\a.b.txt", "a.b", "# no Markdown"),
-        (b"# One\n\ntext", "text/markdown", None, "One", "# One\n\ntext"),
-        (b"text\n# One", "text/plain", "x.MD", "One", "text\n# One"),
-        (b"# One\n\n<p>a", "text/html", "x.md", "One", "# One\n\n<p>a"),
-        (b"# " + b"word " * 90, None, "x.md", f"{'word ' * 39}word", f"# {'word ' * 89}word"),
-        (b"---\ntitle: 'It''s'\na: b\n---\ntext", None, "x.md", "It''s", "text"),
-        (b"---\n\ntitle: no\n\n---\ntext", None, "x.md", "x", "---\n\ntitle: no\n\n---\ntext"),
-        (b"a\x1b[1m\x7f\r\nb\rc\x0cd", None, "x", "x", "a[1m\nb\nc\n\nd"),
-        (PAGE, "text/html; charset=utf-8", None, "The page", PAGE_TEXT),
-        (PAGE, "text/plain", "a.html", "The page", PAGE_TEXT),
-        (PAGE, None, None, "The page", PAGE_TEXT),
-        (b"<h1>One</h1>", "text/html", "a", "One", "# One"),
-        (pdf("First.", "", "Third.", title="A guide"), None, None, "A guide", "First.\n\nThird."),
-        (pdf("An exam-\nple."), "text/plain", "a.txt", "a", "An example."),
-        (pdf("Text.", password=""), "application/pdf", None, "Text.", "Text."),
-    ],
-)
-def test_title_and_text(
-    content: bytes, media_type: str | None, filename: str | None, title: str, text: str
-) -> None:
-    """First bytes of a PDF, name, media type, first bytes of HTML: in this order they decide."""
-    found_title, found = extract(content, media_type=media_type, filename=filename)
-    assert (found_title, found.strip()) == (title, text)
-
-
-@pytest.mark.parametrize(
-    ("content", "media_type", "text"),
-    [
-        (TEXT.encode(), "text/plain; charset=ascii", TEXT),
-        (codecs.BOM_UTF8 + TEXT.encode(), None, TEXT),
-        (codecs.BOM_UTF16_LE + TEXT.encode("utf-16-le"), "text/plain; charset=latin-1", TEXT),
-        (codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"), None, TEXT),
-        (TEXT.encode("gb18030"), 'text/plain; charset="GB18030"', TEXT),
-        ("“é”".encode("windows-1252"), "text/plain; charset=utf-8", "“é”"),
-        ('<meta charset="shift_jis">漢字'.encode("shift_jis"), "text/html", "漢字"),
-    ],
-)
-def test_encoding(content: bytes, media_type: str | None, text: str) -> None:
-    """A byte order mark counts before the declared charset, that before UTF-8, if it fits."""
-    assert extract(content, media_type=media_type)[1].strip() == text
-
-
-@pytest.mark.parametrize(
-    ("content", "media_type", "message"),
-    [
-        (b" \n\x0c\x07", "text/plain", r"\(text, 4 bytes\) has no text"),
-        (b"<html><script>1</script></html>", None, r"html, .*has no text"),
-        (b"GIF89a\0\0", "application/octet-stream", "is binary: send plain text"),
-        (b"<p>" + b"<div>" * 100_000 + b"deep", "text/html", "nested too deeply"),
-        (b"Hello %PDF-1.7\n" + b"garbage\n" * 100, None, r"The PDF cannot be read: .{1,200}"),
-        (pdf("Some text.")[:500], None, "The PDF cannot be read"),
-        (pdf("Text.", password="secret"), None, "password"),
-        (pdf("", ""), None, r"\(pdf, .* has no text: a scan needs text recognition \(OCR\)"),
-        (b"a" * (MAX_TEXT + 1), None, r"has 4,000,001 bytes .* 4,000,000 are accepted: split"),
-        ("漢".encode() * (MAX_TEXT // 3 + 1), None, "has 4,000,002 bytes"),
-    ],
-)
-def test_unreadable(content: bytes, media_type: str | None, message: str) -> None:
-    """Each kind of document that cannot be read has its own error of one line."""
-    with pytest.raises(UnreadableError, match=message) as caught:
-        extract(content, media_type=media_type)
-    assert len(str(caught.value).splitlines()) == 1
-
 
 Replace = Callable[[object], None]
 
@@ -143,7 +65,7 @@ async def server() -> AsyncIterator[Server]:
 async def read(reader: Reader, content: bytes = b"Hello", title: str = "") -> Any:
     """Read a document."""
     async with asyncio.timeout(PATIENCE):
-        return await reader.read(content, media_type=None, filename="a.md", title=title)
+        return await reader.read(content, media_type="", filename="a.md", title=title)
 
 
 async def test_reader(replace_read: Replace) -> None:
@@ -237,7 +159,7 @@ from app.documents import reading
 from tests.documents import hostile
 
 reading._read = hostile.connect
-asyncio.run(reading.Reader(1).read(b"", media_type=None, filename=None, title=sys.argv[1]))
+asyncio.run(reading.Reader(1).read(b"", media_type="", filename="", title=sys.argv[1]))
 """
 
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from semantic_text_splitter import MarkdownSplitter
 
 from app.documents import splitting
-from app.documents.splitting import LONGEST, PART, SHORT, split
+from app.documents.splitting import LEAD, LONGEST, PART, SHORT, split
 
 PIECES = [
     "word", "longer-word", ". ", " ", "\n", "\n\n", "- item\n", "> quote\n", "```\n", "**bold** ",
     "| a | b |\n|---|---|\n| c | d |\n", "[a](b)", "漢字", "。", "🙂", "x" * 2000, "\u00a0",
-    "Sentence. " * 50, "漢字。" * 300, "\n" * 3000, "\n    ",
+    "# A\n", "Sentence. " * 50, "漢字。" * 300, "\n" * 3000, "\n    ",
 ]  # fmt: skip
 VISIBLE = st.characters(exclude_categories=["C"])
 HOSTILE = [
@@ -30,12 +30,12 @@ def characters(text: str) -> str:
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from(PIECES) | st.text(VISIBLE, max_size=5), max_size=100).map("".join))
 def test_nothing_is_lost(markdown: str) -> None:
-    """Without headings, the passages one after another are the text, none empty or too long."""
-    markdown = markdown.replace("#", "")
-    passages = split(markdown)
-    assert characters("".join(passages)) == characters(markdown)
-    assert all(passage.strip() and len(passage) <= LONGEST for passage in passages)
-    assert all(len(passage) >= SHORT for passage in passages[:-1])
+    """Behind its title, the passages one after another are the text, none empty or too long."""
+    passages = split(markdown, title="t" * 999)
+    texts = [passage.removeprefix("t" * LEAD) for passage in passages]
+    assert characters("".join(texts)) == characters(markdown)
+    assert all(text.strip() for text in texts)
+    assert all(SHORT < len(passage) <= LONGEST for passage in passages)
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
@@ -47,9 +47,9 @@ def test_hostile_text(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, capacity: int) -> None:
             self._splitter = MarkdownSplitter(capacity)
 
-        def chunk_indices(self, text: str) -> list[tuple[int, str]]:
+        def chunks(self, text: str) -> list[str]:
             parts.append(len(text.encode()))
-            return self._splitter.chunk_indices(text)
+            return self._splitter.chunks(text)
 
     monkeypatch.setattr(splitting, "MarkdownSplitter", Recorder)
     markdown = f"{piece * (200_000 // len(piece))} a"
@@ -58,19 +58,6 @@ def test_hostile_text(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(parts) <= 2 * len(markdown.encode()) / PART + 1
     assert len(passages) <= len(markdown.encode()) / SHORT
     assert max(map(len, passages)) <= LONGEST
-
-
-def test_lead() -> None:
-    """Title and headings lead, outermost first, each once; a heading ends those below it."""
-    headings = ["# Guide", "### A", "## B", "```\n# code\n~~~\n```", "## C", "# D"]
-    markdown = "\n\n".join(f"{heading}\n\n{'Word after word. ' * 170}" for heading in headings)
-    passages = split(markdown, title="Guide")
-    assert any(passage.startswith("Guide > B\n\n## B\n\nWord") for passage in passages)
-    leads = [passage.partition("\n\n")[0] for passage in passages]
-    paths = ["Guide", "Guide > A", "Guide > B", "Guide > C", "Guide > D"]
-    assert list(dict.fromkeys(leads)) == paths
-    texts = [passage.partition("\n\n")[2] for passage in passages]
-    assert characters("".join(texts)) == characters(markdown)
 
 
 def test_short_texts_are_joined() -> None:
