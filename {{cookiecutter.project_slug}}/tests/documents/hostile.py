@@ -4,37 +4,24 @@ import ctypes
 import os
 import socket
 from threading import Event
-from typing import NoReturn
 
 from app.documents import reading
 
-_Arguments = str | bytes
 
+def act(content: bytes, *_: str) -> int:
+    """Do what the content names, and return the process' id.
 
-def connect(_content: bytes, _media_type: str, _filename: str, title: str) -> int:
-    """Send this process' id to the port that the title names, and wait for an answer."""
-    with socket.create_connection(("127.0.0.1", int(title))) as connection:
-        connection.sendall(os.getpid().to_bytes(4, "big"))
-        connection.recv(1)
-    return os.getpid()
-
-
-def hang(*_: _Arguments) -> NoReturn:
-    """Never return."""
-    Event().wait()
-    raise AssertionError
-
-
-def exhaust(*_: _Arguments) -> int:
-    """Ask for all the memory that a process may have."""
-    return len(bytes(reading.MEMORY))
-
-
-def crash(*_: _Arguments) -> bytes:
-    """Read at address 0."""
-    return ctypes.string_at(0)
-
-
-def identify(*_: _Arguments) -> int:
-    """Return the process' id."""
+    A number is a port: send the id there, and wait until the connection ends.
+    """
+    match content.decode():
+        case "hang":
+            Event().wait()
+        case "exhaust":
+            bytes(reading.MEMORY)
+        case "crash":
+            ctypes.string_at(0)
+        case port if port.isdecimal():
+            with socket.create_connection(("127.0.0.1", int(port))) as connection:
+                connection.sendall(os.getpid().to_bytes(4, "big"))
+                connection.recv(1)
     return os.getpid()

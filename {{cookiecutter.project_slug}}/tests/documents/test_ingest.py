@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -52,15 +51,6 @@ def test_name_that_does_not_exist_is_refused(name: str) -> None:
     with pytest.raises(OSError) as refused:  # noqa: PT011 -- which one is the system's choice
         list(expand([name]))
     assert refused.value.filename == name
-
-
-def test_folder_that_cannot_be_read_is_refused(folder: Path) -> None:
-    """A folder that cannot be listed is an error, not an empty one."""
-    found = expand([str(folder)])
-    assert next(found) == folder / "guide.md"
-    shutil.rmtree(folder / "more")
-    with pytest.raises(FileNotFoundError, match="more"):
-        list(found)
 
 
 @on_its_own_store

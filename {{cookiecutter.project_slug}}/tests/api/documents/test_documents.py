@@ -1,6 +1,5 @@
 """`/documents`: adding, looking up, deleting, and answers that cite them."""
 
-import json
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import NoReturn
@@ -44,27 +43,36 @@ async def test_text_becomes_findable(library: Library) -> None:
     assert await library.documents.store.count() == 1
 
 
-async def test_files_are_read(library: Library) -> None:
-    """Files may be uploaded, with a title and metadata beside them."""
-    answer = await library.service.client.post(
-        "/documents",
-        files={"file": ("zebra.pdf", pdf("A zebra has stripes."), "application/pdf")},
-        data={"title": "About zebras", "metadata": json.dumps({"page": 3})},
-    )
+CHINESE = '<meta charset="gb2312"><title>朱镕基</title><p>改革'.encode("gb18030")
+RUSSIAN = "Правила отпуска. ".encode() * 3 + b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form", "title", "text"),
+    [
+        ("a.pdf", pdf("A zebra has stripes."), {"title": "My zebra"}, "My zebra", "has stripes"),
+        ("a.html", CHINESE, {"metadata": '{"page": 3}'}, "朱镕基", "改革"),
+        ("rules.txt", RUSSIAN, {}, "rules", "Правила отпуска"),
+        ("x.pdf", b"%PDF-1.7 but nothing else", {}, "", None),
+    ],
+)
+async def test_uploaded_file(
+    library: Library, name: str, content: bytes, form: dict[str, str], title: str, text: str | None
+) -> None:
+    """A file is accepted, then ready or failed with a reason; only a failed one is tried again."""
+    client, upload = library.service.client, {"file": (name, content)}
+    answer = await client.post("/documents", files=upload, data=form)
     assert answer.status_code == 202, answer.text
     document = await library.processed(answer.json()["id"])
-    assert (document.state, document.title) == ("ready", "About zebras"), document.error
-
-
-async def test_unreadable_file_fails_with_its_reason(library: Library) -> None:
-    """A file that cannot be read is accepted, and then failed; uploading it again tries again."""
-    upload = {"file": ("x.pdf", b"%PDF-1.7 but nothing else", "application/pdf")}
-    answer = await library.service.client.post("/documents", files=upload)
-    document = await library.processed(answer.json()["id"])
-    found = (await library.service.client.get(f"/documents/{document.id}")).json()
-    assert (found["state"], found["passages"], found["error"]) == ("failed", 0, document.error)
-    again = await library.service.client.post("/documents", files=upload)
-    assert (again.status_code, again.json()["id"]) == (202, document.id)
+    found = (await client.get(f"/documents/{document.id}")).json()
+    state, status = ("ready", 200) if text else ("failed", 202)
+    assert (found["state"], found["title"], "error" in found) == (state, title, not text)
+    again = await client.post("/documents", files=upload, data=form)
+    assert (again.status_code, again.json()["id"]) == (status, document.id)
+    if text:
+        question = {"role": "user", "content": text}
+        events = await library.service.chat(messages=[question], retrieve=True)
+        assert text in events[0].data["sources"][0]["snippet"]
 
 
 async def test_deleted_is_gone(library: Library) -> None:
@@ -114,8 +122,7 @@ async def test_bad_body_is_422(
 
 async def test_pages_are_off(library: Library) -> None:
     """A service that fetches no pages refuses URLs."""
-    body = {"url": "https://example.org/"}
-    answer = await library.service.client.post("/documents", json=body)
+    answer = await library.service.client.post("/documents", json={"url": "https://example.org/"})
     assert (answer.status_code, error_of(answer)["type"]) == (422, "pages_off")
 
 
