@@ -21,8 +21,10 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.clients import Client
 from app.lifespan import Services
 from app.main import create_app
+from app.ratelimit.base import RateLimited
 from app.settings import Settings
 from tests.upstream import FakeUpstream
 
@@ -168,6 +170,27 @@ class RunningService:
             yield reader
         finally:
             writer.close()
+
+    async def ask(
+        self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """Ask, and wait until the request has given everything back."""
+        response = await self.client.post(path, json=body, headers=headers)
+        await self.idle()
+        return response
+
+    async def left(self, client: str = f"address:{LOCALHOST}") -> dict[str, int]:
+        """Return what is left of each budget of a client."""
+        limits = self.services.limits
+        try:
+            nothing = await limits.limiter.reserve(limits.budgets(Client(client)), tokens=0)
+        except RateLimited as refusal:
+            return {status.budget.name: status.remaining for status in refusal.statuses}
+        nothing.cancel()
+        return {
+            status.budget.name: status.remaining + (status.budget.unit == "requests")
+            for status in nothing.statuses
+        }
 
     async def chat(self, **question: Any) -> list[Event]:
         """Ask `/chat` and return all events of the answer."""

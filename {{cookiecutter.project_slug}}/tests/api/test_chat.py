@@ -11,8 +11,8 @@ import pytest
 from app.retrieval.base import Found, Source
 from app.retrieval.gather import Retriever
 from tests.service import (
-    COMPLETION,
     QUESTION,
+    STREAMS,
     Event,
     RunningService,
     at_upstream,
@@ -21,7 +21,7 @@ from tests.service import (
     serve,
     text_of,
 )
-from tests.upstream import Action, FakeUpstream, Script, ToolCall
+from tests.upstream import Action, FakeUpstream, Script
 
 HELD = Script(tokens=2, before_event={2: Action.HOLD})
 """Says its first token, then waits to be released."""
@@ -47,42 +47,6 @@ async def test_each_token_is_sent_when_it_comes(upstream: FakeUpstream) -> None:
         assert await anext(events) == Event("token", {"text": " token0"})
         upstream.release()
         assert await anext(events) == Event("token", {"text": " token1"})
-
-
-async def test_is_an_event_stream_that_nothing_holds_back(upstream: FakeUpstream) -> None:
-    """The response says that it is an event stream, and that no proxy may store or buffer it."""
-    async with (
-        serve(**at_upstream(upstream)) as service,
-        service.client.stream("POST", "/chat", json=QUESTION) as response,
-    ):
-        assert response.status_code == 200
-        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert response.headers["cache-control"] == "no-store"
-        assert response.headers["x-accel-buffering"] == "no"
-
-
-@pytest.mark.parametrize("text", ["ä👋\u2028\x00", "one\ntwo\r\n\r\ndata: x\n\n", '"\\'])
-async def test_any_text_arrives_as_it_was_said(upstream: FakeUpstream, text: str) -> None:
-    """No text can break out of its event."""
-    upstream.script = Script(tokens=[text])
-    async with serve(**at_upstream(upstream)) as service:
-        assert text_of(await service.chat()) == text
-
-
-async def test_refusal_is_text(upstream: FakeUpstream) -> None:
-    """What a model says when it refuses is shown like any answer."""
-    upstream.script = Script(tokens=["I ", "won't"], refusal=True)
-    async with serve(**at_upstream(upstream)) as service:
-        assert text_of(await service.chat()) == "I won't"
-
-
-async def test_answer_without_text_is_still_done(upstream: FakeUpstream) -> None:
-    """An answer of tool calls alone ends with usage and done."""
-    upstream.script = Script(tokens=0, tool_calls=[ToolCall()])
-    async with serve(**at_upstream(upstream)) as service:
-        events = await service.chat()
-    assert [event.name for event in events] == ["usage", "done"]
-    assert events[-1].data == {"finish_reason": "tool_calls"}
 
 
 async def test_passes_the_question_on(upstream: FakeUpstream) -> None:
@@ -133,22 +97,19 @@ async def test_who_waits_sees_the_queue_move(upstream: FakeUpstream) -> None:
         assert await anext(streams[2]) == Event("queued", {"position": 1})
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "end"),
-    [
-        ("/chat", QUESTION, b"event: done"),
-        ("/v1/chat/completions", {**COMPLETION, "stream": True}, b"data: [DONE]"),
-    ],
-)
+@pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_pings_while_the_provider_is_silent(
-    upstream: FakeUpstream, path: str, body: dict[str, object], end: bytes
+    upstream: FakeUpstream, path: str, body: dict[str, object]
 ) -> None:
-    """Comments keep proxies from cutting a stream while the provider is silent."""
+    """Comments keep proxies from cutting a stream; its headers, from storing or buffering it."""
     upstream.script = HELD
     async with (
         serve(**at_upstream(upstream, ping_interval=0.02)) as service,
         service.client.stream("POST", path, json=body) as response,
     ):
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-accel-buffering"] == "no"
         pieces = response.aiter_bytes()
         while b"token0" not in await anext(pieces):
             pass
@@ -156,7 +117,7 @@ async def test_pings_while_the_provider_is_silent(
         upstream.release()
         rest = b"".join([piece async for piece in pieces])
     assert b"token1" in rest
-    assert end in rest
+    assert (b"event: done" if path == "/chat" else b"data: [DONE]") in rest
 
 
 RETRIEVE = {**QUESTION, "retrieve": True}

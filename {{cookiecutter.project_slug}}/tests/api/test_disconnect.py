@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from app.api.stream import while_connected
 from app.llm.base import Chunk, ChunkStream, JSONObject
 from app.llm.echo import EchoProvider
 from tests.service import (
-    COMPLETION,
-    EMBEDDING,
-    QUESTION,
+    ROUTES,
+    STREAMS,
     RunningService,
     at_upstream,
     eventually,
@@ -50,38 +48,30 @@ async def unread(service: RunningService, path: str, body: dict[str, Any]) -> As
         yield
 
 
-STREAMED = {**COMPLETION, "stream": True}
-ROUTES = [
-    ("/chat", QUESTION),
-    ("/v1/chat/completions", STREAMED),
-    ("/v1/chat/completions", COMPLETION),
-    ("/v1/embeddings", EMBEDDING),
-]
-SILENT = Script(before_headers=Action.HOLD)
-
 every_route = pytest.mark.parametrize(("path", "body"), ROUTES)
 
 
-@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/embeddings"])
-async def test_while_the_question_is_coming(path: str) -> None:
+async def test_while_the_question_is_coming() -> None:
     """A client that leaves before it has sent its whole question has asked nothing wrong."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     async with serve() as service:
-        _, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        writer.write(f"{head}Content-Length: 99\r\n\r\n{{".encode())
-        await eventually(lambda: service.server.server_state.tasks)
-        writer.close()
-        await service.idle()
-        counted = (await service.services.metrics.text()).decode()
-    assert f'method="POST",route="{path}",status="499"' in counted
+        for path in {path for path, _ in ROUTES}:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            async with service.sending(f"{head}Content-Length: 99\r\n\r\n{{".encode()):
+                await eventually(lambda: service.server.server_state.tasks)
+            await service.idle()
+            counted = (await service.services.metrics.text()).decode()
+            assert f'method="POST",route="{path}",status="499"' in counted
 
 
 @every_route
-async def test_before_the_answer_has_begun(
-    upstream: FakeUpstream, path: str, body: dict[str, Any]
+@pytest.mark.parametrize(
+    "script", [Script(before_headers=Action.HOLD), Script(before_event={0: Action.HOLD})]
+)
+async def test_before_the_first_token(
+    upstream: FakeUpstream, path: str, body: dict[str, Any], script: Script
 ) -> None:
-    """A client that leaves before the provider has said anything ends the provider's request."""
-    upstream.script = SILENT
+    """A client that leaves before the provider has a token or body ends the provider's request."""
+    upstream.script = script
     async with serve(**at_upstream(upstream)) as service:
         async with service.asking(path, body):
             await upstream.wait_live(1)
@@ -90,20 +80,7 @@ async def test_before_the_answer_has_begun(
     assert upstream.counts.live == 0
 
 
-@every_route
-async def test_between_headers_and_first_token(
-    upstream: FakeUpstream, path: str, body: dict[str, Any]
-) -> None:
-    """The same where the provider has begun to answer, but has no token or body yet."""
-    upstream.script = Script(before_event={0: Action.HOLD})
-    async with serve(**at_upstream(upstream)) as service:
-        async with service.asking(path, body):
-            await upstream.wait_live(1)
-        await upstream.wait_aborted(1)
-        await service.idle()
-
-
-@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+@pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_in_mid_stream(upstream: FakeUpstream, path: str, body: dict[str, Any]) -> None:
     """A client that leaves in mid-stream ends the provider's stream."""
     upstream.script = Script(tokens=2, before_event={2: Action.HOLD})
@@ -146,7 +123,7 @@ async def test_next_in_the_queue_takes_the_slot(upstream: FakeUpstream) -> None:
     assert upstream.counts.peak == 1
 
 
-@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+@pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_under_back_pressure(upstream: FakeUpstream, path: str, body: dict[str, Any]) -> None:
     """A client that stopped reading and then breaks off ends the provider's stream too."""
     upstream.script = FLOOD
@@ -171,7 +148,7 @@ class Verbose(EchoProvider):
         yield chunks()
 
 
-@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+@pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_slot_is_free_when_the_provider_has_finished(path: str, body: dict[str, Any]) -> None:
     """Whoever reads the end of a whole answer slowly holds no slot meanwhile."""
     async with serve() as service:
@@ -182,7 +159,7 @@ async def test_slot_is_free_when_the_provider_has_finished(path: str, body: dict
             assert len(service.server.server_state.tasks) == 1
 
 
-@pytest.mark.parametrize(("path", "body"), ROUTES[:2])
+@pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_who_never_reads_is_as_good_as_gone(
     upstream: FakeUpstream, path: str, body: dict[str, Any]
 ) -> None:
@@ -205,63 +182,21 @@ async def test_silence_of_the_provider_is_not_the_clients(upstream: FakeUpstream
         assert (await service.chat())[-1].name == "done"
 
 
-class Caller:
-    """A client whose body has been read, and who may hang up."""
-
-    def __init__(self) -> None:
-        self.gone = asyncio.Event()
-        self.request = Request({"type": "http"}, receive=self.receive)
-
-    async def receive(self) -> Message:
-        """Wait for the end."""
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
-
-
-async def test_result_is_returned() -> None:
-    """As long as the client listens, work is just awaited."""
-    assert await while_connected(Caller().request, asyncio.sleep(0, "result")) == "result"
-
-
-async def test_client_that_leaves_ends_the_work() -> None:
-    """When the client goes the work is cancelled, and has ended before the error is raised."""
-    caller, ended = Caller(), asyncio.Event()
-
-    async def work() -> None:
-        try:
-            caller.gone.set()
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0)
-            ended.set()
-
-    with pytest.raises(ClientDisconnect):
-        await while_connected(caller.request, work())
-    assert ended.is_set()
-
-
-async def test_failure_is_raised_as_it_is() -> None:
-    """What goes wrong is raised itself, not in a group, and with what caused it."""
-
-    async def work() -> None:
-        raise RuntimeError from KeyError("cause")
-
-    with pytest.raises(RuntimeError) as raised:
-        await while_connected(Caller().request, work())
-    assert isinstance(raised.value.__cause__, KeyError)
-
-
 async def test_cancellation_reaches_the_work() -> None:
-    """Who is cancelled from outside passes it on."""
+    """A request that is cancelled from outside, as at the end of a drain, ends its work."""
     ended = asyncio.Event()
 
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
     async def work() -> None:
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
-    task = asyncio.create_task(while_connected(Caller().request, work()))
+    task = asyncio.create_task(while_connected(Request({"type": "http"}, receive), work()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

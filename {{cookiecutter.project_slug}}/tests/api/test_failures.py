@@ -1,33 +1,31 @@
 """What a client gets when an answer cannot begin, or breaks off after it has begun."""
 
 import json
-import socket
+from math import ceil
 from typing import Any
 
 import httpx
 import pytest
 
+from app.api.errors import DEFAULT_RETRY_AFTER
+from app.llm.sse import SSEDecoder
 from tests.service import (
-    COMPLETION,
     EMBEDDING,
     QUESTION,
+    ROUTES,
     SERVICE_KEY,
+    STREAMS,
     Event,
     RunningService,
     at_upstream,
     error_of,
+    events_of,
     serve,
     text_of,
 )
 from tests.upstream import Action, FakeUpstream, Script, Step, sse
 from tests.upstream.wire import Request
 
-ROUTES = (
-    ("/chat", QUESTION),
-    ("/v1/chat/completions", {**COMPLETION, "stream": True}),
-    ("/v1/chat/completions", COMPLETION),
-    ("/v1/embeddings", EMBEDDING),
-)
 AT_ONCE = {"retry-after-ms": "0"}
 """The provider's advice that lets the service try again without a pause."""
 
@@ -38,45 +36,40 @@ async def on_every_route(service: RunningService) -> list[httpx.Response]:
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "own_status", "kind"),
+    ("status", "headers", "own_status", "kind", "retry_after"),
     [
-        (429, {"retry-after": "17"}, 429, "provider_rate_limited"),
-        (503, AT_ONCE, 503, "provider_overloaded"),
-        (529, AT_ONCE, 503, "provider_overloaded"),
-        (500, AT_ONCE, 502, "provider_unavailable"),
-        (401, {}, 502, "provider_authentication"),
-        (403, {}, 502, "provider_authentication"),
+        (429, {"retry-after-ms": "16200"}, 429, "provider_rate_limited", 16.2),
+        (429, {}, 429, "provider_rate_limited", DEFAULT_RETRY_AFTER),
+        (503, AT_ONCE, 503, "provider_overloaded", 0.0),
+        (529, AT_ONCE, 503, "provider_overloaded", 0.0),
+        (500, AT_ONCE, 502, "provider_unavailable", 0.0),
+        (401, {}, 502, "provider_authentication", None),
+        (403, {}, 502, "provider_authentication", None),
     ],
 )
 async def test_provider_status_decides(
-    upstream: FakeUpstream, status: int, headers: dict[str, str], own_status: int, kind: str
+    upstream: FakeUpstream,
+    status: int,
+    headers: dict[str, str],
+    own_status: int,
+    kind: str,
+    retry_after: float | None,
 ) -> None:
-    """What the provider says no with decides status and type, the same on every route."""
+    """The provider's status decides status and type, the same on every route.
+
+    A 429 or 503 always has a Retry-After. No client sees the service's key, or words about it.
+    """
     upstream.script = Script(status=status, headers=headers)
     async with serve(**at_upstream(upstream)) as service:
-        refused = await on_every_route(service)
-        assert service.in_flight == 0
-    assert {response.status_code for response in refused} == {own_status}
-    assert {error_of(response)["type"] for response in refused} == {kind}
-
-
-async def test_rate_limit_carries_the_providers_advice(upstream: FakeUpstream) -> None:
-    """A 429 says when to come back: in whole seconds, rounded up, and exactly in the body."""
-    upstream.script = Script(status=429, headers={"retry-after-ms": "16200"})
-    async with serve(**at_upstream(upstream)) as service:
         for response in await on_every_route(service):
-            assert response.headers["retry-after"] == "17"
-            assert error_of(response)["retry_after"] == 16.2
-
-
-async def test_refusal_that_can_heal_always_says_when(upstream: FakeUpstream) -> None:
-    """A 429 or 503 has a Retry-After also where the provider gave none."""
-    async with serve(**at_upstream(upstream)) as service:
-        for status in (429, 503):
-            upstream.script = Script(status=status)
-            response = await service.client.post("/chat", json=QUESTION)
-            assert response.status_code == status
-            assert int(response.headers["retry-after"]) >= 1
+            assert (response.status_code, error_of(response)["type"]) == (own_status, kind)
+            assert error_of(response).get("retry_after") == retry_after
+            if retry_after is not None:
+                assert response.headers["retry-after"] == str(ceil(retry_after))
+            assert SERVICE_KEY in upstream.requests[-1].headers["authorization"]
+            assert SERVICE_KEY not in response.text
+            assert "Incorrect API key" not in response.text
+        assert service.in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -99,35 +92,19 @@ async def test_rejection_passes_the_providers_words_on(
         assert (error["param"], error["code"]) == fields.get(status, (None, None))
 
 
-async def test_refused_credentials_stay_secret(upstream: FakeUpstream) -> None:
-    """When the provider refuses the service's key, no client sees it or the words about it."""
-    upstream.script = Script(status=401)
+async def test_cut_or_unreachable_provider_is_502(upstream: FakeUpstream) -> None:
+    """A provider that hangs up before the first token, or refuses connections, is a bad gateway."""
+    async with FakeUpstream() as gone:
+        pass
     async with serve(**at_upstream(upstream)) as service:
-        for response in await on_every_route(service):
-            assert SERVICE_KEY in upstream.requests[-1].headers["authorization"]
-            assert SERVICE_KEY not in response.text
-            assert "Incorrect API key" not in response.text
-
-
-@pytest.mark.parametrize("action", [Action.CUT, Action.RESET])
-async def test_cut_before_the_first_token_is_502(upstream: FakeUpstream, action: Action) -> None:
-    """A provider that hangs up before it has said anything is a bad gateway."""
-    upstream.script = Script(before_event={1: action})
-    async with serve(**at_upstream(upstream)) as service:
-        response = await service.client.post("/chat", json=QUESTION)
-    assert response.status_code == 502
-    assert error_of(response)["type"] in {"provider_broken_stream", "provider_unavailable"}
-
-
-async def test_unreachable_provider_is_502() -> None:
-    """A provider that refuses connections is a bad gateway."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    settings = {"llm_provider": "openai", "openai_base_url": f"http://127.0.0.1:{port}/v1"}
-    async with serve(**settings) as service:
-        response = await service.client.post("/v1/embeddings", json=EMBEDDING)
-    assert response.status_code == 502
-    assert error_of(response)["type"] == "provider_unavailable"
+        for action in (Action.CUT, Action.RESET):
+            upstream.script = Script(before_event={1: action})
+            cut = await service.client.post("/chat", json=QUESTION)
+            assert cut.status_code == 502
+            assert error_of(cut)["type"] in {"provider_broken_stream", "provider_unavailable"}
+    async with serve(**at_upstream(gone)) as service:
+        unreachable = await service.client.post("/v1/embeddings", json=EMBEDDING)
+    assert (unreachable.status_code, error_of(unreachable)["type"]) == (502, "provider_unavailable")
 
 
 @pytest.mark.parametrize(
@@ -140,54 +117,37 @@ async def test_unreachable_provider_is_502() -> None:
     ids=["headers", "body", "token"],
 )
 async def test_silent_provider_is_504(upstream: FakeUpstream, script: Script) -> None:
-    """A provider that is silent until the first-token deadline is a gateway timeout."""
+    """A provider that is silent until a deadline is a gateway timeout: first token, or total."""
     upstream.script = script
-    async with serve(**at_upstream(upstream, llm_timeout_first_token=0.05)) as service:
-        for path, body in ROUTES[:2]:
-            response = await service.client.post(path, json=body)
-            assert response.status_code == 504
-            assert error_of(response)["type"] == "provider_timeout"
-            assert "first_token deadline of 0.05 s" in error_of(response)["message"]
+    deadlines = {"llm_timeout_first_token": 0.05, "llm_timeout_total": 0.1}
+    async with serve(**at_upstream(upstream, **deadlines)) as service:
+        for response, route in zip(await on_every_route(service), ROUTES, strict=True):
+            name = "first_token deadline of 0.05" if route in STREAMS else "total deadline of 0.1"
+            assert (response.status_code, error_of(response)["type"]) == (504, "provider_timeout")
+            assert f"{name} s" in error_of(response)["message"]
         await upstream.wait_live(0)
 
 
-async def test_silent_plain_call_is_504(upstream: FakeUpstream) -> None:
-    """A whole answer that takes longer than the total deadline is a gateway timeout."""
-    upstream.script = Script(before_headers=Action.HOLD)
-    async with serve(**at_upstream(upstream, llm_timeout_total=0.05)) as service:
-        for path, body in ROUTES[2:]:
-            response = await service.client.post(path, json=body)
-            assert response.status_code == 504
-            assert "total deadline of 0.05 s" in error_of(response)["message"]
-        await upstream.wait_live(0)
-
-
-async def test_full_queue_is_503(upstream: FakeUpstream) -> None:
-    """Where no more may wait, the next is refused at once, before the provider hears of it."""
+@pytest.mark.parametrize(
+    ("setting", "kind"), [("llm_max_queue", "queue_full"), ("llm_queue_timeout", "queue_timeout")]
+)
+async def test_no_slot_is_503(upstream: FakeUpstream, setting: str, kind: str) -> None:
+    """A full queue, or a wait that is too long, refuses before the provider hears of it."""
     upstream.script = Script(before_event={2: Action.HOLD})
-    settings = at_upstream(upstream, llm_max_concurrency=1, llm_max_queue=0)
+    value = {"llm_max_queue": 0, "llm_queue_timeout": 0.05}[setting]
+    settings = at_upstream(upstream, llm_max_concurrency=1, **{setting: value})
     async with serve(**settings) as service, service.stream() as first:
         await anext(first)
-        for response in await on_every_route(service):
-            assert response.status_code == 503
-            assert error_of(response)["type"] == "queue_full"
+        chat, *others = await on_every_route(service)
+        for response in others if kind == "queue_timeout" else [chat, *others]:
+            assert (response.status_code, error_of(response)["type"]) == (503, kind)
             assert int(response.headers["retry-after"]) >= 1
-        assert upstream.counts.received == 1
-
-
-async def test_wait_that_is_too_long_is_503(upstream: FakeUpstream) -> None:
-    """A request without a slot within the queue timeout is refused with a Retry-After."""
-    upstream.script = Script(before_event={2: Action.HOLD})
-    settings = at_upstream(upstream, llm_max_concurrency=1, llm_queue_timeout=0.05)
-    async with serve(**settings) as service, service.stream() as first:
-        await anext(first)
-        for path, body in ROUTES[1:]:
-            response = await service.client.post(path, json=body)
-            assert response.status_code == 503
-            assert error_of(response)["type"] == "queue_timeout"
-            assert int(response.headers["retry-after"]) >= 1
-        assert upstream.counts.received == 1
-        assert service.queued == 0
+        if kind == "queue_timeout":  # the response began with `queued`
+            queued, error = [event async for event in events_of(chat)]
+            assert queued == Event("queued", {"position": 1})
+            assert (error.name, error.data["type"]) == ("error", kind)
+            assert error.data["retry_after"] > 0
+        assert (upstream.counts.received, service.queued) == (1, 0)
 
 
 RATE_LIMITED = sse(
@@ -196,90 +156,40 @@ RATE_LIMITED = sse(
 FAILURES: list[tuple[Step, str]] = [
     (Action.CUT, "provider_broken_stream"),
     (Action.RESET, "provider_broken_stream"),
-    (Action.END, "provider_broken_stream"),
-    (b"data: {garbage\n\n", "provider_broken_stream"),
     (Action.HOLD, "provider_timeout"),
     (RATE_LIMITED, "provider_rate_limited"),
 ]
-IDS = ["cut", "reset", "end", "garbage", "hang", "error"]
 
 
-def patience_with(failure: Step) -> dict[str, float]:
-    """Return the deadlines: short ones for what only a deadline ends."""
-    return {"llm_timeout_idle": 0.3} if failure is Action.HOLD else {}
-
-
-def breaking(failure: Step) -> Script:
-    """Say a token, wait to be released, say another, and fail."""
-    return Script(tokens=3, before_event={2: Action.HOLD, 3: failure})
-
-
-@pytest.mark.parametrize(("failure", "kind"), FAILURES, ids=IDS)
-async def test_chat_ends_with_an_error_event(
-    upstream: FakeUpstream, failure: Step, kind: str
+@pytest.mark.parametrize(("path", "body"), STREAMS)
+@pytest.mark.parametrize(("failure", "kind"), FAILURES, ids=["cut", "reset", "hang", "error"])
+async def test_failure_after_the_first_byte_is_the_last_event(
+    upstream: FakeUpstream, path: str, body: dict[str, Any], failure: Step, kind: str
 ) -> None:
-    """After the first byte a failure is the last event, and there is no done."""
-    upstream.script = breaking(failure)
-    settings = at_upstream(upstream, **patience_with(failure))
-    async with serve(**settings) as service, service.stream() as events:
-        assert await anext(events) == Event("token", {"text": " token0"})
-        upstream.release()
-        *_, last = [event async for event in events]
-        await service.idle()
-    assert last.name == "error"
-    assert last.data["type"] == kind
-    assert last.data["message"]
-    await upstream.wait_live(0)
-
-
-@pytest.mark.parametrize(("failure", "kind"), FAILURES, ids=IDS)
-async def test_completion_ends_with_an_error_object(
-    upstream: FakeUpstream, failure: Step, kind: str
-) -> None:
-    """On /v1 the error is the last data, in OpenAI's shape, and no [DONE] follows."""
-    upstream.script = breaking(failure)
-    body = {**COMPLETION, "stream": True}
-    settings = at_upstream(upstream, **patience_with(failure))
+    """There is no done and no [DONE]; the error has the type and retry_after of a refusal."""
+    upstream.script = Script(tokens=3, before_event={2: Action.HOLD, 3: failure})
+    idle = {"llm_timeout_idle": 0.3} if failure is Action.HOLD else {}
     async with (
-        serve(**settings) as service,
-        service.client.stream("POST", "/v1/chat/completions", json=body) as response,
+        serve(**at_upstream(upstream, **idle)) as service,
+        service.client.stream("POST", path, json=body) as response,
     ):
-        lines = (line async for line in response.aiter_lines() if line)
-        while "token0" not in await anext(lines):
+        received = response.aiter_bytes()
+        while b"token0" not in await anext(received):
             pass
         upstream.release()
-        *_, last = [line async for line in lines]
-    error: dict[str, Any] = json.loads(last.removeprefix("data: "))["error"]
-    assert error["type"] == kind
-    assert error.keys() >= {"message", "code", "param"}
-
-
-async def test_error_event_says_when_to_come_back(upstream: FakeUpstream) -> None:
-    """An error event has the type and retry_after that a refusal would have had."""
-    upstream.script = breaking(RATE_LIMITED)
-    async with serve(**at_upstream(upstream)) as service, service.stream() as events:
-        await anext(events)
-        upstream.release()
-        *_, last = [event async for event in events]
-        upstream.script = Script(status=429)
-        refused = await service.client.post("/chat", json=COMPLETION)
-    error = refused.json()["error"]
-    assert last.data["type"] == error["type"] == "provider_rate_limited"
-    assert last.data["retry_after"] == error["retry_after"] > 0
-
-
-async def test_wait_that_is_too_long_after_queued(upstream: FakeUpstream) -> None:
-    """A client that has seen its position and gets no slot receives an error event."""
-    upstream.script = Script(before_event={2: Action.HOLD})
-    settings = at_upstream(upstream, llm_max_concurrency=1, llm_queue_timeout=0.05)
-    async with serve(**settings) as service, service.stream() as first:
-        await anext(first)
-        queued, error = await service.chat()
-        assert upstream.counts.received == 1
-    assert queued == Event("queued", {"position": 1})
-    assert error.name == "error"
-    assert error.data["type"] == "queue_timeout"
-    assert error.data["retry_after"] > 0
+        rest = b"".join([piece async for piece in received])
+        await upstream.wait_live(0)
+    *_, last = SSEDecoder().feed(rest)
+    error = json.loads(last[1])
+    if path == "/chat":
+        assert last[0] == "error"
+    else:
+        error = error["error"]
+        assert error.keys() >= {"code", "param"}
+    assert b"[DONE]" not in rest
+    assert b"event: done" not in rest
+    assert (error["type"], bool(error["message"])) == (kind, True)
+    assert (error.get("retry_after", 0) > 0) == (kind == "provider_rate_limited")
 
 
 async def test_failure_after_queued_is_an_event(upstream: FakeUpstream) -> None:
