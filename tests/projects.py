@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import textwrap
@@ -20,6 +21,7 @@ UV = os.environ.get("UV") or shutil.which("uv") or "uv"  # uv run names itself
 COMMAND_TIMEOUT = 900
 REPORTED_LINES = 120
 REPORTED_WIDTH = 300
+EXAMPLE = re.compile(r"^```python (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LEAKING = ("PYTEST_", "COV_", "HYPOTHESIS_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "ARGS", "DEMO_")
 
 
@@ -74,6 +76,12 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> 
     end = "\n".join(f"{done.stdout}\n{done.stderr}".splitlines()[-REPORTED_LINES:])
     assert done.returncode == 0, f"$ {shown}\n{end}\nexit status {done.returncode}"
     return done.stdout
+
+
+def write_examples(guide: str, project: Path) -> None:
+    """Write the Python files that a guide shows, each block by the path in its first line."""
+    for path, text in EXAMPLE.findall((ROOT / guide).read_text("utf-8")):
+        (project / path).write_text(text, encoding="utf-8")
 
 
 def files_of(project: Path) -> dict[str, bytes]:

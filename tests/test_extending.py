@@ -7,23 +7,20 @@ import shutil
 from pathlib import Path
 
 from interpreters import interpreter
-from projects import UV, render, run
+from projects import UV, render, run, write_examples
 from smoke import program
 from variants import ROOT, defaults
 
 CHECKS = Path(__file__).parent / "extending" / "checks.py"
-FILE = re.compile(r"^```python (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 PATCH = re.compile(r"^```diff\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_changes(template: Path, tmp_path: Path) -> None:
     """All changes together apply, pass the linter, and do what the text says."""
     project = render(template, tmp_path / "out", {})
-    guide = (ROOT / "docs/extending.md").read_text("utf-8")
-    for block in FILE.finditer(guide):
-        (project / block["path"]).write_text(block["text"], encoding="utf-8")
+    write_examples("docs/extending.md", project)
     patch = tmp_path / "changes.diff"
-    for change in PATCH.findall(guide):
+    for change in PATCH.findall((ROOT / "docs/extending.md").read_text("utf-8")):
         patch.write_text(change, encoding="utf-8")
         run(["git", "apply", "--recount", "--unidiff-zero", patch], project)
     shutil.copy(CHECKS, project / "tests/test_extended.py")
