@@ -1,8 +1,6 @@
 """An asyncio event loop whose clock jumps to the next timer instead of waiting for it.
 
-Under it `await asyncio.sleep(30)` takes no time, every run is the same run, and a test can go
-through the loop one iteration at a time. A wait that nothing will ever end raises DeadlockError
-rather than hang.
+Every run is the same run, and a test can go through the loop one iteration at a time.
 """
 
 import asyncio
@@ -20,7 +18,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise DeadlockError("all tasks wait, and no timer is set")
+            raise DeadlockError
         self.now += timeout
         return super().select(0)
 
@@ -36,12 +34,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Return the virtual time in seconds."""
         return self._clock.now
 
-    def step(self) -> None:
-        """Run what is ready now, once; what that makes ready waits for the next step."""
-        self.call_soon(self.stop)
-        self.run_forever()
-
-    def advance(self, seconds: float) -> None:
-        """Let so much time pass, and run all that becomes due on the way, in order."""
-        self.call_later(seconds, self.stop)
+    def advance(self, seconds: float | None = None) -> None:
+        """Let so much time pass, and run all that becomes due; or run what is ready now, once."""
+        if seconds is None:
+            self.call_soon(self.stop)
+        else:
+            self.call_later(seconds, self.stop)
         self.run_forever()

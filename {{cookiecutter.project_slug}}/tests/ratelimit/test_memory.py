@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ratelimit.base import Budget, RateLimited, Reservation
+from app.ratelimit.base import Budget, RateLimited, Reservation, costs_of
 from app.ratelimit.memory import SWEEP_EVERY, RateLimiter
 from tests.ratelimit.contract import START, RateLimiterContract, Window, requests, tokens
 
@@ -82,53 +82,12 @@ async def test_idle_budgets_are_forgotten() -> None:
 
 @dataclass
 class Admission:
-    """A line of the log: when a call was admitted, and what it costs as far as settled."""
+    """When a call was admitted, and what it costs as far as settled."""
 
     at: int
     budgets: Sequence[Budget]
     tokens: int
-    reservation: Reservation
-    settled: bool = False
-
-
-class Log:
-    """A limiter with a log of what it admitted, by which every decision is judged."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.admissions: list[Admission] = []
-        self.limiter = RateLimiter(clock=self.clock)
-
-    async def reserve(self, budgets: Sequence[Budget], tokens: int) -> float | None:
-        """Reserve, judge the decision, and return the wait if it is a refusal."""
-        now = self.clock.microseconds
-        try:
-            reservation = await self.limiter.reserve(budgets, tokens=tokens)
-        except RateLimited as refusal:
-            since = (now - WINDOW) // BUCKET * BUCKET
-            assert any(self._sum(b, since) + self._cost(b, tokens) > b.limit for b in budgets)
-            return refusal.retry_after
-        self.admissions.append(Admission(now, budgets, tokens, reservation))
-        assert all(self._sum(b, now - WINDOW + 1) <= b.limit for b in budgets)
-        return None
-
-    def settle(self, index: int, part: float) -> None:
-        """Settle an admission, unless that was done before, with a part of its estimate."""
-        for admission in self.admissions[index : index + 1]:
-            if not admission.settled:
-                tokens = int(admission.tokens * part)
-                admission.reservation.settle(tokens=tokens)
-                admission.tokens, admission.settled = tokens, True
-
-    def _sum(self, budget: Budget, since: int) -> int:
-        return sum(
-            self._cost(budget, admission.tokens)
-            for admission in self.admissions
-            if admission.at >= since and budget in admission.budgets
-        )
-
-    def _cost(self, budget: Budget, tokens: int) -> int:
-        return tokens if budget.unit == "tokens" else 1
+    reservation: Reservation | None
 
 
 calls = st.tuples(durations, some_budgets, st.integers(0, 40), st.integers(0, 40), st.floats(0, 1))
@@ -143,12 +102,38 @@ async def test_every_window_holds(
 
     A refused call would not fit into the window and the bucket that its start cuts.
     """
-    log = Log()
+    clock = Clock()
+    limiter = RateLimiter(clock=clock)
+    log: list[Admission] = []
+
+    def used(budget: Budget, since: int) -> int:
+        recent = [one for one in log if one.at >= since and budget in one.budgets]
+        return sum(one.tokens if budget.unit == "tokens" else 1 for one in recent)
+
+    async def reserve(budgets: Sequence[Budget], tokens: int) -> float | None:
+        now = clock.microseconds
+        try:
+            reservation = await limiter.reserve(budgets, tokens=tokens)
+        except RateLimited as refusal:
+            since = (now - WINDOW) // BUCKET * BUCKET
+            costs = costs_of(budgets, tokens=tokens)
+            assert any(
+                used(b, since) + cost > b.limit for b, cost in zip(budgets, costs, strict=True)
+            )
+            return refusal.retry_after
+        log.append(Admission(now, budgets, tokens, reservation))
+        assert all(used(b, now - WINDOW + 1) <= b.limit for b in budgets)
+        return None
+
     for duration, budgets, cost, index, part in history:
-        log.clock.microseconds += duration
-        if wait := await log.reserve(budgets, cost):
-            log.clock.microseconds += round(wait * 1_000_000) - 1
-            assert await log.reserve(budgets, cost)
-            log.clock.microseconds += 1
-            assert await log.reserve(budgets, cost) is None
-        log.settle(index, part)
+        clock.microseconds += duration
+        if wait := await reserve(budgets, cost):
+            clock.microseconds += round(wait * 1_000_000) - 1
+            assert await reserve(budgets, cost)
+            clock.microseconds += 1
+            assert await reserve(budgets, cost) is None
+        for admission in log[index : index + 1]:
+            if admission.reservation is not None:
+                admission.tokens = int(admission.tokens * part)
+                admission.reservation.settle(tokens=admission.tokens)
+                admission.reservation = None
