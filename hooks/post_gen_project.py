@@ -31,8 +31,7 @@ OPTIONAL = {
     "redis_rate_limiter": """
         app/concurrency/redis_semaphore.py app/wiring/redis.py
         app/ratelimit/redis_script.py app/ratelimit/redis_window.py
-        tests/api/on_redis tests/concurrency/on_redis tests/ratelimit/on_redis
-        tests/wiring/test_redis.py""",
+        tests/on_redis""",
     "ingestion_client": """
         app/websearch app/wiring/websearch.py tests/websearch tests/wiring/test_websearch.py""",
     "vector_store": """

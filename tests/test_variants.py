@@ -38,9 +38,7 @@ OWN_TESTS = {
     "vector_store=qdrant": ("tests/stores",),
     "vector_store=sqlite and job_queue=celery": ("tests/documents/on_rabbitmq",),
     "vector_store=sqlite and job_queue=taskiq": ("tests/documents/on_rabbitmq",),
-    "redis_rate_limiter": (
-        *("tests/api/on_redis", "tests/concurrency/on_redis", "tests/ratelimit/on_redis"),
-    ),
+    "redis_rate_limiter": ("tests/on_redis",),
     "python_version=3.12": ("tests/llm",),
 }
 """What is run in one of the variants that meet the condition, the last one; the conditions are

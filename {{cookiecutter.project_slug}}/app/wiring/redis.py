@@ -42,26 +42,21 @@ async def slots_on_redis(
 
 
 async def limits_on_redis(
-    limits: RateLimits,
-    settings: Settings,
-    stack: AsyncExitStack,
-    metrics: Metrics,
-    *,
-    deadline: float = DEADLINE,
+    limits: RateLimits, settings: Settings, stack: AsyncExitStack, metrics: Metrics
 ) -> RateLimits:
     """Move `limits` to Redis; without REDIS_URL they stay in this process.
 
-    `deadline` is for how many seconds a call waits for Redis. `metrics` show whether it is lost.
+    `metrics` show whether Redis is lost.
     """
     if settings.redis_url is None:
         log.warning("REDIS_URL is not set: each process has its share of all limits")
         return limits
-    client = connect(str(settings.redis_url.get_secret_value()), deadline=deadline)
+    client = connect(str(settings.redis_url.get_secret_value()), deadline=DEADLINE)
     await stack.enter_async_context(client)
     limiter = RedisRateLimiter(
         client,
         processes=settings.workers,
-        deadline=deadline,
+        deadline=DEADLINE,
         on_change=metrics.rate_limits_degraded,
     )
     return build_limits(settings, await stack.enter_async_context(limiter), processes=1)

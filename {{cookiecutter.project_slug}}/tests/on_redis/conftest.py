@@ -1,4 +1,4 @@
-"""A real server, and limiters on it with a clock that the test moves."""
+"""A real server on a socket, and limiters on it with a clock that the test moves."""
 
 import asyncio
 import shutil
@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -25,13 +24,11 @@ VIRTUAL_TIME = "{redis.call('GET', 'clock:seconds'), redis.call('GET', 'clock:mi
 def running_server() -> Iterator[ValkeyServer]:
     """Run an empty server without persistence on a socket, whose path must be short."""
     folder = Path(tempfile.mkdtemp(prefix="rl-"))
-    server = ValkeyServer(
-        port=0, unix_socket_path=folder / "s", config={"save": "", "appendonly": "no"}
-    )
+    config = {"save": "", "appendonly": "no"}
+    server = ValkeyServer(port=0, unix_socket_path=folder / "s", config=config)
     server.start()
     yield server
-    if server.is_running():
-        server.terminate()
+    server.terminate()
     shutil.rmtree(folder)
 
 
@@ -52,6 +49,14 @@ def server() -> Iterator[ValkeyServer]:
 def url_of(server: ValkeyServer) -> str:
     """Return the server's address."""
     return f"unix://{server.unix_socket_path}"
+
+
+@pytest.fixture
+async def redis(shared_server: ValkeyServer) -> AsyncIterator[Redis]:
+    """Return a client of an empty server."""
+    async with connect(url_of(shared_server), deadline=5) as client:
+        await client.flushall()
+        yield client
 
 
 @pytest.fixture
@@ -80,19 +85,10 @@ class ServerClock:
         await self._client.mset({"clock:seconds": whole, "clock:microseconds": part})
 
 
-class Quiet:
-    """Knows the tasks there were before the limiter's, and waits until there are no others."""
-
-    def __init__(self) -> None:
-        self.before = asyncio.all_tasks()
-
-    async def __call__(self) -> None:
-        """Return when every settlement was sent; not to be called while another task reserves."""
-        while others := self._others():
-            await asyncio.wait(others, timeout=10)
-
-    def _others(self) -> set[asyncio.Task[Any]]:
-        return asyncio.all_tasks() - self.before - {asyncio.current_task()}
+async def settled(limiter: RedisRateLimiter) -> None:
+    """Return when every settlement was sent; not to be called while another task reserves."""
+    while sending := limiter._tasks._tasks - {limiter._probing}:
+        await asyncio.wait(sending)
 
 
 @pytest.fixture
@@ -109,5 +105,4 @@ async def window(client: Redis, virtual_time: None) -> AsyncIterator[Window]:
     clock = ServerClock(client)
     await clock.advance(0)
     async with RedisRateLimiter(client, deadline=5, clock=clock) as limiter:
-        quiet = Quiet()
-        yield Window(limiter, clock.advance, quiet)
+        yield Window(limiter, clock.advance, lambda: settled(limiter))

@@ -1,1 +1,0 @@
-"""Limits shared over a real server, through the HTTP edge."""

@@ -1,1 +1,0 @@
-"""Tests of the slots that processes share, on a real server."""

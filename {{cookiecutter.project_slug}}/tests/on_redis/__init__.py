@@ -1,0 +1,1 @@
+"""Limits that processes share, on a real server."""
