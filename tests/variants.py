@@ -116,18 +116,21 @@ def name_of(answers: Answers) -> str:
 
 
 def load_variants() -> list[Variant]:
-    """List those that get an environment: defaults, all on, all off, and what pairwise adds."""
+    """List those that get an environment: defaults, all on, all off, and what pairwise adds.
+
+    They take the versions of Python in turn: not every option meets every version.
+    """
     ends = {
         "default": defaults(),
         "everything-on": everything(on=True),
         "everything-off": everything(on=False),
     }
     options = load_options()
-    files_only = {name: options.pop(name) for name in sorted(FILES_ONLY)}
+    inert = {name: options.pop(name) for name in sorted(INERT)}
     rows = pairwise(options, [{name: row[name] for name in options} for row in ends.values()])
     return [
         *(Variant(name, answers) for name, answers in ends.items()),
-        *named(rows[len(ends) :], files_only),
+        *named(rows[len(ends) :], inert),
     ]
 
 
@@ -138,9 +141,9 @@ def load_all_variants() -> list[Variant]:
     return named(full_product(options), files_only)
 
 
-def named(rows: Iterable[Answers], files_only: Mapping[str, Sequence[Answer]]) -> list[Variant]:
-    """Name the rows, and complete them by turns with the values of FILES_ONLY."""
-    rest = {name: cycle(values) for name, values in files_only.items()}
+def named(rows: Iterable[Answers], others: Mapping[str, Sequence[Answer]]) -> list[Variant]:
+    """Name the rows, and complete them by turns with the values of the other options."""
+    rest = {name: cycle(values) for name, values in others.items()}
     complete = [{**row, **{name: next(values) for name, values in rest.items()}} for row in rows]
     return [Variant(name_of(answers), answers) for answers in complete]
 
