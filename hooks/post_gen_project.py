@@ -38,7 +38,7 @@ OPTIONAL = {
         app/documents app/embeddings app/stores
         app/api/documents.py app/wiring/documents.py app/ingest.py
         tests/documents tests/embeddings tests/stores
-        tests/api/documents tests/test_whole.py""",
+        tests/api/documents tests/test_whole.py tests/wiring/test_documents.py""",
     "vector_store and ingestion_client": "tests/api/documents/test_pages.py",
     "vector_store=sqlite": """
         app/stores/sqlite.py tests/stores/on_sqlite.py tests/stores/test_sqlite.py""",

@@ -32,20 +32,20 @@ class Lines(NamedTuple):
 
 # What stands, rounded up; behind each number what it must come down to.
 WHOLE = {
-    "default": Lines(7_850, 12_150),  # 6,800 and 9,000
-    "least": Lines(5_400, 9_600),  # 4,800 and 6,000
-    "un-rendered": Lines(9_250, 14_300),  # 9,000 and 12,000
+    "default": Lines(7_600, 11_050),  # 6,800 and 9,000
+    "least": Lines(5_260, 8_450),  # 4,800 and 6,000
+    "un-rendered": Lines(9_000, 12_800),  # 9,000 and 12,000
 }
 DOCUMENTS_SIDE = {
-    "default": Lines(2_800, 2_850),  # 2,400 and 2,700
+    "default": Lines(2_700, 2_920),  # 2,400 and 2,700
     "least": Lines(360, 320),
-    "un-rendered": Lines(3_450, 3_600),  # 2,900 and 2,700
+    "un-rendered": Lines(3_370, 3_660),  # 2,900 and 2,700
 }
 LEAST_EXPLAINED = {"default": 0.166, "un-rendered": 0.159}
 """The share of the lines of app/ that are comments or docstrings."""
 MOST_FILES = 10
 MOST_IN_APP = 12
-OVERFULL = {"tests/api": 11}
+OVERFULL: dict[str, int] = {}
 """Files in folders that hold too many."""
 
 ON_DOCUMENTS_SIDE = re.compile(
