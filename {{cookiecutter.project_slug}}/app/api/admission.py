@@ -109,7 +109,9 @@ class Answer:
             if text := chunk.text:
                 self.texts.append(text)
             else:
-                self.others.append("".join(_strings(chunk.delta)))
+                delta = chunk.delta
+                reasoning = delta.reasoning_content or delta.reasoning
+                self.others.append("".join(_strings([delta.content, reasoning, delta.tool_calls])))
             self.usage = chunk.usage or self.usage
             self.finish_reason = chunk.finish_reason or self.finish_reason
 
@@ -262,7 +264,8 @@ class Admission:
         if any(budget.unit == "tokens" for budget in self._budgets):
             request = _with_output_limit(request, self.services.settings.llm_max_tokens)
         limiter = self.services.limits.limiter
-        reservation = await limiter.reserve(self._budgets, tokens=estimate_tokens(request))
+        most = self.services.settings.llm_max_tokens
+        reservation = await limiter.reserve(self._budgets, tokens=estimate_tokens(request, most))
         self._held.callback(self._settle, reservation, request)
         own = [status for status in reservation.statuses if status.budget.key != TIER]
         self.headers |= rate_limit_fields(own)
@@ -300,17 +303,16 @@ AdmissionDep = Annotated[Admission, Depends(admit)]
 
 def _with_output_limit(request: JSONObject, most: int) -> JSONObject:
     """Bound a chat request that names no maximum of its own, so that its cost is bounded."""
-    if "messages" not in request or request.get("max_completion_tokens"):
+    named = (request.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    if "messages" not in request or any(limit is not None for limit in named):
         return request
-    return {**request, "max_tokens": request.get("max_tokens") or most}
+    return {**request, "max_tokens": most}
 
 
 def _strings(value: object) -> Iterator[str]:
-    """Find the texts of a delta, at any depth, but not its role."""
+    """Find the texts in what a chunk adds, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, part in parts:
-            if name != "role":
-                yield from _strings(part)
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)

@@ -45,6 +45,9 @@ RESPONSES = {
 router = APIRouter(tags=["chat"], route_class=GuardedRoute)
 
 
+PING = b": ping\n\n"
+
+
 class Message(BaseModel):
     """One turn of the conversation."""
 
@@ -71,7 +74,13 @@ class ChatRequest(BaseModel):
 
 
 class ChatEvents:
-    """The events of `/chat` as bytes: encoding them once is cheaper than passing dicts on."""
+    """The events of `/chat` as bytes: encoding them once is cheaper than passing dicts on.
+
+    An answer that begins with reasoning begins with a ping.
+    """
+
+    def __init__(self) -> None:
+        self._opening = PING
 
     def queued(self, position: int) -> bytes:
         """See `Events`."""
@@ -83,11 +92,13 @@ class ChatEvents:
 
     def chunks(self, chunks: list[Chunk]) -> bytes:
         """See `Events`."""
-        return b"".join(
+        tokens = b"".join(
             b'event: token\ndata: {"text":%b}\n\n' % to_json(text)
             for chunk in chunks
             if (text := chunk.text)
         )
+        opening, self._opening = self._opening, b""
+        return tokens or opening
 
     def end(self, answer: Answer) -> bytes:
         """See `Events`."""

@@ -55,8 +55,8 @@ class CompletionRequest(OpenAIRequest):
     """The body of `/v1/chat/completions`."""
 
     messages: Annotated[list[JSONObject], Field(min_length=1, max_length=MAX_MESSAGES)]
-    max_tokens: PositiveInt | None = None
-    max_completion_tokens: PositiveInt | None = None
+    max_tokens: Any = None  # -1 and other values mean something to some providers
+    max_completion_tokens: Any = None
     n: PositiveInt | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -104,14 +104,13 @@ class OpenAIEvents:
 
     def chunks(self, chunks: list[Chunk]) -> bytes:
         """See `Events`; the service always asks for usage, the client may not have."""
-        if chunks and self._sources:
-            chunks[0].body.update(self._sources)
+        sent = [
+            chunk.data for chunk in chunks if self._with_usage or chunk.choices or not chunk.counts
+        ]
+        if sent and self._sources:
+            sent[0] = b"%b,%b" % (sent[0][:-1], to_json(self._sources)[1:])
             self._sources = {}
-        return b"".join(
-            b"data: %b\n\n" % to_json(chunk.body)
-            for chunk in chunks
-            if self._with_usage or chunk.body.get("choices") or not chunk.body.get("usage")
-        )
+        return b"".join(b"data: %b\n\n" % data for data in sent)
 
     def end(self, _: Answer) -> bytes:
         """See `Events`."""

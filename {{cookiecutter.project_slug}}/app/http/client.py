@@ -13,6 +13,8 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+MAX_HEADER = 64 * 1024
+"""Bytes of one header field of a response."""
 KEEPALIVE = 30
 """Seconds an idle connection is kept; providers close theirs after a minute or more."""
 
@@ -32,6 +34,7 @@ def build_http_client(*, max_connections: int, connect_timeout: float) -> httpx.
             connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=True,
+            max_field_size=MAX_HEADER,
         )
 
     return httpx.AsyncClient(

@@ -4,14 +4,17 @@ The common format is OpenAI's: a request is the JSON body of a chat completion, 
 stream of its chunks. Fields that are unknown here pass through in both directions. Adapters for
 other wire formats translate to and from it.
 
-Needs: `app.errors`.
+Needs: msgspec and `app.errors`.
 Source of the format: https://platform.openai.com/docs/api-reference/chat
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, Self
+
+from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec.json import encode
 
 from app.errors import ServiceError
 
@@ -19,6 +22,7 @@ JSONObject = dict[str, Any]
 
 MAX_TOKENS = 10**9
 """No answer costs more: a higher count is a provider's mistake."""
+Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 
 
 class ProviderError(ServiceError):
@@ -49,8 +53,6 @@ class ProviderError(ServiceError):
         self.has_retry_after = has_retry_after
         self.code = code
         self.param = param
-        if not isinstance(self, ProviderRejectedError):
-            self.public_message = message
 
 
 class ProviderAuthenticationError(ProviderError):
@@ -100,6 +102,11 @@ class BrokenStreamError(ProviderError):
     type = "provider_broken_stream"
 
 
+def without_nulls(body: Mapping[str, Any]) -> JSONObject:
+    """Leave out the fields that are null, as many servers send those that they do not know."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens that one answer cost."""
@@ -108,20 +115,81 @@ class Usage:
     completion_tokens: int
 
 
-class Chunk:
-    """One `chat.completion.chunk`; the properties read its first choice."""
+class _Counts(Struct):
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    total_tokens: Count = 0
 
-    __slots__ = ("_choice", "body")
 
-    def __init__(self, body: JSONObject) -> None:
-        self.body = body
-        choices = body.get("choices")
-        self._choice: JSONObject = choices[0] if choices else {}
+def usage_of(body: Mapping[str, Any]) -> Usage | None:
+    """Read the `usage` object of a completion or an embedding.
+
+    A missing count is 0. None, unknown, where there is no usage or a count makes no sense. What
+    only the total has is reasoning that some providers count apart.
+    """
+    usage = body.get("usage")
+    if not usage or not isinstance(usage, dict):
+        return None
+    try:
+        counts = convert(without_nulls(usage), _Counts)
+    except ValidationError:
+        return None
+    completion = max(counts.completion_tokens, counts.total_tokens - counts.prompt_tokens)
+    return Usage(counts.prompt_tokens, completion)
+
+
+class Delta(Struct, gc=False):
+    """What a chunk adds to a message. Clients read fields of any type, so any is accepted."""
+
+    content: Any = None
+    refusal: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    thinking_blocks: Any = None
+    images: Any = None
+    audio: Any = None
 
     @property
-    def delta(self) -> JSONObject:
+    def has_content(self) -> bool:
+        """Whether there is more than the role."""
+        return any(getattr(self, field) for field in self.__struct_fields__)
+
+
+class Choice(Struct, gc=False):
+    """One of the `choices` of a chunk."""
+
+    delta: Delta | None = None
+    finish_reason: Any = None
+    error: Any = None
+
+
+NOTHING = Delta()
+
+
+class Chunk(Struct, gc=False):
+    """One `chat.completion.chunk`; the properties read its first choice.
+
+    `data` is the JSON of the whole chunk in one line, with the fields that are unknown here.
+    """
+
+    choices: list[Choice] | None = None
+    counts: Any = field(default=None, name="usage")
+    error: Any = None
+    data: bytes = field(default=b"", name="(data)")
+
+    @classmethod
+    def of(cls, body: JSONObject) -> Self:
+        """Make a chunk of its JSON object; ValueError if it is none, or no Unicode."""
+        chunk = convert(body, cls)
+        chunk.data = encode(body)
+        return chunk
+
+    @property
+    def delta(self) -> Delta:
         """What this chunk adds to the message."""
-        return self._choice.get("delta") or {}
+        return (self.choices and self.choices[0].delta) or NOTHING
 
     @property
     def text(self) -> str:
@@ -130,24 +198,27 @@ class Chunk:
         Content may be a list of parts, as some reasoning models send it: only parts of type "text"
         are text.
         """
-        return _text(self.delta.get("content")) or _text(self.delta.get("refusal"))
+        delta = self.delta
+        return _text(delta.content) or _text(delta.refusal)
 
     @property
     def finish_reason(self) -> str | None:
         """Why the answer ended, in the chunk that ends it."""
-        reason = self._choice.get("finish_reason")
+        reason = self.choices[0].finish_reason if self.choices else None
         return reason if isinstance(reason, str) else None
 
     @property
     def usage(self) -> Usage | None:
         """What the whole answer cost, in the chunk that carries it."""
-        return usage_of(self.body)
+        return usage_of({"usage": self.counts}) if self.counts else None
 
     @property
     def has_content(self) -> bool:
-        """Whether this chunk carries more than the role."""
-        choices = self.body.get("choices") or ()
-        return any(map(_has_content, choices)) or bool(self.body.get("usage"))
+        """Whether this chunk says something, or why the answer ended."""
+        return any(
+            choice.finish_reason or (choice.delta and choice.delta.has_content)
+            for choice in self.choices or ()
+        )
 
 
 def _text(content: object) -> str:
@@ -155,32 +226,6 @@ def _text(content: object) -> str:
         parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
         return "".join(text for part in parts if isinstance(text := part.get("text"), str))
     return content if isinstance(content, str) else ""
-
-
-def _has_content(choice: Mapping[str, Any]) -> bool:
-    delta = choice.get("delta") or {}
-    return bool(choice.get("finish_reason")) or any(
-        value for key, value in delta.items() if key != "role"
-    )
-
-
-def usage_of(body: Mapping[str, Any]) -> Usage | None:
-    """Read the `usage` object of a chunk, a completion or an embedding.
-
-    A missing count is 0. None, unknown, where there is no usage or a count makes no sense.
-    """
-    usage = body.get("usage")
-    if not usage or not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Usage(prompt or 0, completion or 0) if are_counts(prompt, completion) else None
-
-
-def are_counts(*counts: object) -> bool:
-    """Whether each is a number of tokens, an integer from 0 to MAX_TOKENS, or None."""
-    return all(
-        count is None or (type(count) is int and 0 <= count <= MAX_TOKENS) for count in counts
-    )
 
 
 ChunkStream = AsyncIterator[list[Chunk]]

@@ -7,7 +7,6 @@ Needs: `base.py`.
 """
 
 import asyncio
-import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -18,11 +17,7 @@ from itertools import cycle, islice
 from .base import Chunk, ChunkStream, JSONObject, ProviderRejectedError
 
 MAX_TEXT = 100_000
-"""Characters of a message that are read, and of the inputs of an embeddings request: some
-milliseconds of the event loop."""
-MAX_INPUTS = 1000
-"""Texts in one embeddings request."""
-EMBEDDING_DIMENSIONS = 256
+"""Characters of a message that are read: some milliseconds of the event loop."""
 
 
 @dataclass(kw_only=True)
@@ -48,14 +43,15 @@ class EchoProvider:
     async def _chunks(self, request: JSONObject) -> AsyncGenerator[list[Chunk]]:
         tokens, finish_reason = self._answer(request)
         head = _head(request, "chat.completion.chunk")
-        delta = {"role": "assistant", "content": tokens[0]}
-        await asyncio.sleep(self.first_token_delay)
-        yield [Chunk({**head, **_choice("delta", delta), "usage": None})]
-        for token in tokens[1:]:
-            await asyncio.sleep(self.token_interval)
-            yield [Chunk({**head, **_choice("delta", {"content": token}), "usage": None})]
-        end = {**head, **_choice("delta", {}, finish_reason), "usage": None}
-        yield [Chunk(end), Chunk({**head, "choices": [], "usage": _usage(request, len(tokens))})]
+        role = {"role": "assistant"}
+        for token in tokens:
+            await asyncio.sleep(self.token_interval if not role else self.first_token_delay)
+            yield [
+                Chunk.of({**head, **_choice("delta", {**role, "content": token}), "usage": None})
+            ]
+            role = {}
+        end = Chunk.of({**head, **_choice("delta", {}, finish_reason), "usage": None})
+        yield [end, Chunk.of({**head, "choices": [], "usage": _usage(request, len(tokens))})]
 
     async def complete(self, request: JSONObject) -> JSONObject:
         """Answer in one piece after as long as the stream would take."""
@@ -68,23 +64,9 @@ class EchoProvider:
             "usage": _usage(request, len(tokens)),
         }
 
-    async def embed(self, request: JSONObject) -> JSONObject:
-        """Embed by hashing words: texts are similar if they share words, whatever they mean."""
-        inputs = request["input"]
-        if isinstance(inputs, str) or (inputs and isinstance(inputs[0], int)):
-            inputs = [inputs]
-        if not 1 <= len(inputs) <= MAX_INPUTS or sum(map(len, inputs)) > MAX_TEXT:
-            limits = f"1 to {MAX_INPUTS} texts, together at most {MAX_TEXT} characters or tokens"
-            raise ProviderRejectedError(f"echo embeds {limits}", param="input")
-        texts = [text if isinstance(text, str) else " ".join(map(str, text)) for text in inputs]
-        data = [
-            {"object": "embedding", "index": index, "embedding": _hashed_words(text)}
-            for index, text in enumerate(texts)
-        ]
-        tokens = sum(len(text.split()) for text in texts)
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        model = request.get("model") or self.name
-        return {"object": "list", "data": data, "model": model, "usage": usage}
+    async def embed(self, request: JSONObject) -> JSONObject:  # noqa: ARG002
+        """Refuse: repeating has no vectors."""
+        raise ProviderRejectedError("echo has no embeddings: use another provider")
 
     async def models(self) -> list[JSONObject]:
         """List the one model there is."""
@@ -106,10 +88,8 @@ class EchoProvider:
 
 
 def _last_user_text(request: JSONObject) -> str:
-    for message in reversed(request["messages"]):
-        if message.get("role") == "user":
-            return _text(message.get("content"))
-    return ""
+    texts = [_text(m.get("content")) for m in request["messages"] if m.get("role") == "user"]
+    return texts[-1] if texts else ""
 
 
 def _text(content: object) -> str:
@@ -141,14 +121,3 @@ def _usage(request: JSONObject, completion_tokens: int) -> JSONObject:
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
-
-
-def _hashed_words(text: str) -> list[float]:
-    """Count words in a vector of length one, at places given by their hashes."""
-    vector = [0.0] * EMBEDDING_DIMENSIONS
-    for word in re.findall(r"\w+", text.lower()):
-        digest = blake2b(word.encode(), digest_size=8).digest()
-        place = int.from_bytes(digest[:4], "big") % EMBEDDING_DIMENSIONS
-        vector[place] += 1.0 if digest[4] & 1 else -1.0
-    length = math.sqrt(sum(value * value for value in vector)) or 1.0
-    return [value / length for value in vector]

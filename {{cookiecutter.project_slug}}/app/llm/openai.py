@@ -1,20 +1,25 @@
 """OpenAI's chat completions, and every server that speaks their format.
 
-Requests and answers pass through with all their fields; this adapter finds the end mark, the usage
-and the errors within a stream.
+Requests and answers pass through with all their fields. Answers are read as leniently as the
+`openai` SDK does, but a failure under status 200 is an error: an error object or a flat error, a
+completion without choices, a stream that said nothing.
 
-Needs: `transport.py`, `sse.py` and `base.py`.
+Needs: msgspec, `transport.py`, `sse.py` and `base.py`.
 Source: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .base import BrokenStreamError, Chunk, ChunkStream, JSONObject
-from .sse import ServerSentEvent
+from msgspec import ValidationError, convert
+from msgspec.json import Decoder
+
+from .answer import AnswerReader
+from .base import BrokenStreamError, Chunk, JSONObject
+from .failures import says_why
 from .transport import HTTPProvider
 
-END_MARK = b"[DONE]"
+decode = Decoder(Chunk).decode
 
 
 @dataclass(eq=False, repr=False)
@@ -26,56 +31,69 @@ class OpenAIProvider(HTTPProvider):
     """
 
     name: str = "openai"
+    path: str = "/chat/completions"
     renames_max_tokens: bool = False
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
-    def stream(self, request: JSONObject) -> AbstractAsyncContextManager[ChunkStream]:
-        """Open a streamed completion; see `Provider.stream`."""
+    def _body(self, request: JSONObject, *, stream: bool) -> JSONObject:
         options = {**(request.get("stream_options") or {}), "include_usage": True}
-        body = {**self._renamed(request), "stream": True, "stream_options": options}
-        return self._stream("/chat/completions", body, self._decode)
+        body = {**request, "stream": stream, "stream_options": options}
+        if not stream:
+            del body["stream_options"]
+        if self.renames_max_tokens and "max_tokens" in body:
+            limit = body.pop("max_tokens")
+            body.setdefault("max_completion_tokens", limit)
+        return body
 
-    def _decode(self, event: ServerSentEvent) -> list[Chunk] | None:
-        if event.data == END_MARK:
-            return None
-        body = self._parse(event.data)
-        if body.get("error") or event.event == "error":
-            raise self._answer_error(body)
-        if not _is_chunk(body):
-            raise BrokenStreamError(f"{self.name} sent an event that is not a chunk")
-        return [Chunk(body)]
+    def _reader(self) -> AnswerReader:
+        return _Answer(self)
 
-    def _renamed(self, request: JSONObject) -> JSONObject:
-        if not self.renames_max_tokens or "max_tokens" not in request:
-            return request
-        rest = {key: value for key, value in request.items() if key != "max_tokens"}
-        return {"max_completion_tokens": request["max_tokens"], **rest}
-
-    async def complete(self, request: JSONObject) -> JSONObject:
-        """Request a whole completion; see `Provider.complete`."""
-        body = {**self._renamed(request), "stream": False}
-        body.pop("stream_options", None)
-        answer = await self._json("POST", "/chat/completions", body)
-        if answer.get("error"):  # some proxies answer so under status 200
-            raise self._answer_error(answer)
-        return answer
+    def _completion(self, body: JSONObject) -> JSONObject:
+        try:
+            completion = convert(body, Chunk)
+        except ValidationError as error:
+            raise BrokenStreamError(f"{self.name} sent a malformed completion: {error}") from error
+        failure = _failure(completion)
+        if failure or not completion.choices:
+            raise self.answer_error({**body, **(failure or {})})
+        return body
 
     async def embed(self, request: JSONObject) -> JSONObject:
         """Request embeddings; see `Provider.embed`."""
-        return await self._json("POST", "/embeddings", request)
-
-    async def models(self) -> list[JSONObject]:
-        """List the server's models; see `Provider.models`."""
-        models: list[JSONObject] = (await self._json("GET", "/models")).get("data", [])
-        return models
+        return self.parse(await self._request("POST", "/embeddings", request))
 
 
-def _is_chunk(body: JSONObject) -> bool:
-    """Check the parts of a chunk that are read here; the rest passes through."""
-    choices = body.get("choices") or []
-    return isinstance(choices, list) and all(
-        isinstance(choice, dict) and isinstance(choice.get("delta") or {}, dict)
-        for choice in choices
-    )
+class _Answer(AnswerReader):
+    """Reads one streamed answer."""
+
+    def read(self, name: str, data: bytes) -> Sequence[Chunk] | None:  # noqa: ARG002
+        """See `AnswerReader.read`."""
+        chunk = self.decoded(data, _decode)
+        if failure := _failure(chunk):
+            raise self.source.answer_error(failure)
+        if not chunk.choices and not chunk.counts:
+            if says_why(data):
+                raise self.source.answer_error(data)
+            if chunk.choices is None:  # clients look into the list
+                return ()
+        return (chunk,)
+
+
+def _decode(data: bytes) -> Chunk:
+    chunk = decode(data)
+    chunk.data = data.replace(b"\n", b" ")
+    return chunk
+
+
+def _failure(answer: Chunk) -> JSONObject | None:
+    """Find the error object of a chunk or of a completion; some servers put it into a choice."""
+    if answer.error:
+        return {"error": answer.error}
+    for choice in answer.choices or ():
+        if choice.error:
+            return {"error": choice.error}
+        if choice.finish_reason == "error":
+            return {"error": {"message": "the answer ended by finish_reason 'error'"}}
+    return None

@@ -33,6 +33,8 @@ from .stream import Deadlines, timed
 Answer = TypeVar("Answer")
 Call = Callable[[Provider, JSONObject], Awaitable[Answer]]
 REFUSALS = (ProviderOverloadedError, ProviderRateLimitedError)
+WITHOUT_LIST = {404, 405, 501}
+"""Statuses of a server that does not list its models."""
 TEMPORARY = (*REFUSALS, BrokenStreamError, ProviderUnavailableError)
 
 
@@ -135,24 +137,36 @@ class Router:
 
     async def complete(self, request: JSONObject) -> JSONObject:
         """Answer from the first provider that does; see `Provider.complete`."""
-        return await self._first(self._complete, request)
+        return await self._first(
+            lambda provider, body: self._limit(provider, "total", provider.complete(body)), request
+        )
 
     async def embed(self, request: JSONObject) -> JSONObject:
         """Embed by the first provider alone: another's vectors live in another space."""
         first = self._candidates[0]
         first.check()
-        return await self._retried(first, self._embed, request)
+        return await self._retried(
+            first,
+            lambda provider, body: self._limit(provider, "total", provider.embed(body)),
+            request,
+        )
 
     async def models(self) -> list[JSONObject]:
-        """List the models of the first provider, which is the one a request names."""
+        """List the models of the first provider, or its configured one where it has no list."""
         provider = self._candidates[0].provider
-        return await self._deadlines.limit(provider.name, "first_token", provider.models())
+        try:
+            models = await self._limit(provider, "first_token", provider.models())
+        except ProviderError as error:
+            if error.status not in WITHOUT_LIST:
+                raise
+            models = []
+        if models:
+            return models
+        model = self._models[provider.name]
+        return [{"id": model, "object": "model", "created": 0, "owned_by": provider.name}]
 
-    async def _complete(self, provider: Provider, body: JSONObject) -> JSONObject:
-        return await self._deadlines.limit(provider.name, "total", provider.complete(body))
-
-    async def _embed(self, provider: Provider, body: JSONObject) -> JSONObject:
-        return await self._deadlines.limit(provider.name, "total", provider.embed(body))
+    async def _limit(self, provider: Provider, stage: str, call: Awaitable[Answer]) -> Answer:
+        return await self._deadlines.limit(provider.name, stage, call)
 
     async def _first(self, call: Call[Answer], request: JSONObject) -> Answer:
         """Try the providers in the list's order.

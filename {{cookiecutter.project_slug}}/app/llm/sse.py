@@ -14,6 +14,8 @@ from typing import NamedTuple
 from .base import BrokenStreamError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_EVENT = 20 * 1024 * 1024
+"""Bytes: an image of 15 MiB as a data URL fits."""
 
 
 class ServerSentEvent(NamedTuple):
@@ -29,9 +31,9 @@ class SSEDecoder:
     An unfinished event of more than `max_event_bytes` raises BrokenStreamError.
     """
 
-    def __init__(self, *, max_event_bytes: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT) -> None:
         self._max_event_bytes = max_event_bytes
-        self._unfinished_line = b""
+        self._pieces: list[bytes] = []
         self._after_carriage_return = False
         self._at_start = True
         self._event = ""
@@ -52,10 +54,14 @@ class SSEDecoder:
         return events
 
     def _complete_lines(self, received: bytes) -> list[bytes]:
-        text = self._unfinished_line + received
+        self._pieces.append(received)
+        if not self._at_start and b"\n" not in received and b"\r" not in received:
+            return []  # a long line is joined once, at its end
+        text = b"".join(self._pieces)
+        self._pieces.clear()
         if self._at_start and text:
             if BYTE_ORDER_MARK.startswith(text):  # perhaps the first bytes of one
-                self._unfinished_line = text
+                self._pieces.append(text)
                 return []
             self._at_start = False
             text = text.removeprefix(BYTE_ORDER_MARK)
@@ -65,7 +71,8 @@ class SSEDecoder:
         if b"\r" in text:
             self._after_carriage_return = text.endswith(b"\r")
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._unfinished_line = text.split(b"\n")
+        *lines, unfinished = text.split(b"\n")
+        self._pieces.append(unfinished)
         return lines
 
     def _take_field(self, line: bytes) -> None:
@@ -78,7 +85,7 @@ class SSEDecoder:
 
     def _check_size(self) -> None:
         # An empty line of data takes memory too.
-        held = len(self._unfinished_line) + sum(map(len, self._data)) + len(self._data)
+        held = sum(map(len, self._pieces)) + sum(map(len, self._data)) + len(self._data)
         if held > self._max_event_bytes:
             raise BrokenStreamError(
                 f"an event of {held} bytes is over the limit of {self._max_event_bytes}"

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Self, TypeVar
 
 from .base import Chunk, ChunkStream, JSONObject, Provider, ProviderTimeoutError
@@ -23,8 +22,8 @@ Result = TypeVar("Result")
 class Deadlines:
     """Seconds a provider may take.
 
-    `first_token`: from the call to the first chunk with content.
-    `idle`: between two chunks after that. `total`: for the whole answer.
+    `first_token`: until the first chunk with content, reasoning included, from the call or from
+    the last sign of life. `idle`: between two chunks after that. `total`: for the whole answer.
     """
 
     first_token: float
@@ -52,28 +51,11 @@ async def timed(
     provider: Provider, request: JSONObject, deadlines: Deadlines
 ) -> AsyncIterator[ChunkStream]:
     """Open the provider's answer and wait for its first token; see `Provider.stream`."""
-    ends_at = asyncio.get_running_loop().time() + deadlines.total
-    stage = "first_token" if deadlines.first_token < deadlines.total else "total"
     async with AsyncExitStack() as stack:
-        opened = _open(stack, provider, request)
-        chunks, opening = await deadlines.limit(provider.name, stage, opened)
-        too_slow = partial(deadlines.too_slow, provider.name)
-        stream = _TimedStream(opening, chunks, deadlines.idle, ends_at, too_slow)
+        stream = _TimedStream(provider.name, deadlines)
         stack.callback(stream.close)
+        await stream.open(lambda: stack.enter_async_context(provider.stream(request)))
         yield stream
-
-
-async def _open(
-    stack: AsyncExitStack, provider: Provider, request: JSONObject
-) -> tuple[ChunkStream, list[Chunk]]:
-    """Read up to the first chunk with content, or the end of an empty answer."""
-    chunks = await stack.enter_async_context(provider.stream(request))
-    opening: list[Chunk] = []
-    async for batch in chunks:
-        opening += batch
-        if any(chunk.has_content for chunk in batch):
-            break
-    return chunks, opening
 
 
 class Interruptible:
@@ -123,29 +105,33 @@ class Interruptible:
 
 
 class _TimedStream:
-    """Iterate over `opening`, then `chunks`; raise `too_slow(stage)` when a deadline passes.
+    """Iterate over a provider's chunks; raise ProviderTimeoutError when a deadline passes.
 
-    `idle` is how many seconds the provider may be silent while the consumer waits for it, `ends_at`
-    the loop time at which the answer must be whole. The timer looks now and then how long the wait
-    has lasted. Close it when the consumer leaves; closing the chunks is their owner's.
+    The timer looks now and then how long the wait has lasted. Close it when the consumer leaves;
+    closing the chunks is their owner's.
     """
 
-    def __init__(
-        self,
-        opening: list[Chunk],
-        chunks: ChunkStream,
-        idle: float,
-        ends_at: float,
-        too_slow: Callable[[str], Exception],
-    ) -> None:
-        self._opening: list[Chunk] | None = opening
-        self._chunks = chunks
-        self._idle = idle
-        self._ends_at = ends_at
-        self._too_slow = too_slow
+    def __init__(self, name: str, deadlines: Deadlines) -> None:
+        self._name = name
+        self._deadlines = deadlines
+        self._stage = "first_token"
+        self._opening: list[Chunk] | None = None
         self._waits = Interruptible()
         self._loop = asyncio.get_running_loop()
         self._waiting_since = self._loop.time()
+        self._ends_at = self._waiting_since + deadlines.total
+        self._set_timer()
+
+    async def open(self, connect: Callable[[], Awaitable[ChunkStream]]) -> None:
+        """Read up to the first chunk with content, or the end of an empty answer."""
+        self._chunks = await self._waits.wait(connect)
+        opening: list[Chunk] = []
+        async for batch in self:
+            opening += batch
+            if any(chunk.has_content for chunk in batch):
+                break
+        self._opening, self._stage = opening, "idle"
+        self._timer.cancel()
         self._set_timer()
 
     def __aiter__(self) -> Self:
@@ -162,17 +148,20 @@ class _TimedStream:
         """Cancel the timer."""
         self._timer.cancel()
 
+    def _silent_until(self) -> float:
+        longest: float = getattr(self._deadlines, self._stage)
+        return self._waiting_since + longest
+
     def _set_timer(self) -> None:
-        deadline = min(self._waiting_since + self._idle, self._ends_at)
-        self._timer = self._loop.call_at(deadline, self._check)
+        self._timer = self._loop.call_at(min(self._silent_until(), self._ends_at), self._check)
 
     def _check(self) -> None:
         now = self._loop.time()
         if not self._waits.waiting:
             self._waiting_since = now  # the consumer is the slow one
         if now >= self._ends_at:
-            self._waits.interrupt(self._too_slow("total"))
-        elif now >= self._waiting_since + self._idle:
-            self._waits.interrupt(self._too_slow("idle"))
+            self._waits.interrupt(self._deadlines.too_slow(self._name, "total"))
+        elif now >= self._silent_until():
+            self._waits.interrupt(self._deadlines.too_slow(self._name, self._stage))
         else:
             self._set_timer()

@@ -13,6 +13,7 @@ from typing import Any
 
 ASCII_PER_TOKEN = 4
 BYTES_PER_TOKEN = 3
+LIMITS = ("max_completion_tokens", "max_tokens")
 PER_MESSAGE = 4
 """Role and delimiters (OpenAI cookbook, "How to count tokens with tiktoken")."""
 PER_ANSWER = 3
@@ -28,15 +29,21 @@ def estimate_text(text: str) -> int:
     return -(-plain // ASCII_PER_TOKEN) - (-other // BYTES_PER_TOKEN)
 
 
-def estimate_tokens(request: Mapping[str, Any]) -> int:
+def estimate_tokens(request: Mapping[str, Any], most: int = 0) -> int:
     """Return the most tokens that a chat or an embeddings request may cost.
 
-    Of a chat request without a maximum, only the prompt counts.
+    A maximum that is no positive number, such as -1, counts as `most`. Of a chat request without a
+    maximum, only the prompt counts.
     """
     if "messages" not in request:
         return _embeddings(request.get("input"))
-    allowed = request.get("max_completion_tokens") or request.get("max_tokens") or 0
-    return estimate_prompt(request) + allowed * (request.get("n") or 1)
+    limits = [request[name] for name in LIMITS if request.get(name) is not None]
+    allowed = _positive(limits[0], most) if limits else 0
+    return estimate_prompt(request) + allowed * _positive(request.get("n"), 1)
+
+
+def _positive(value: object, otherwise: int) -> int:
+    return value if isinstance(value, int) and value > 0 else otherwise
 
 
 def estimate_prompt(request: Mapping[str, Any]) -> int:

@@ -143,7 +143,7 @@ class Verbose(EchoProvider):
         """Open the one chunk."""
 
         async def chunks() -> ChunkStream:
-            yield [Chunk({"choices": [{"index": 0, "delta": {"content": "x" * 10_000_000}}]})]
+            yield [Chunk.of({"choices": [{"index": 0, "delta": {"content": "x" * 10_000_000}}]})]
 
         yield chunks()
 

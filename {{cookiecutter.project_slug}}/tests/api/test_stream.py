@@ -142,9 +142,9 @@ def test_chat_events() -> None:
 @given(st.text())
 def test_any_text_survives(text: str) -> None:
     """No text can end an event early or change another."""
-    chunk = Chunk({"choices": [{"delta": {"content": text}}]})
+    chunk = Chunk.of({"choices": [{"delta": {"content": text}}]})
     assert decoded(CHAT.chunks([chunk])) == [("token", {"text": text})] * bool(text)
-    assert decoded(OPENAI.chunks([chunk])) == [("message", chunk.body)]
+    assert decoded(OPENAI.chunks([chunk])) == [("message", json.loads(chunk.data))]
 
 
 INVALID = {"type": "invalid_request_error"}

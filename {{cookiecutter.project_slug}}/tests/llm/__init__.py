@@ -11,7 +11,6 @@ from anthropic.types.message_create_params import MessageCreateParamsNonStreamin
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
 from app.llm.base import Chunk, ChunkStream, JSONObject, Provider, ProviderError
 from tests.upstream import Script
@@ -62,11 +61,11 @@ def text_of(chunks: Sequence[Chunk]) -> str:
 
 def text_chunk(text: str) -> Chunk:
     """Make a chunk that adds this text."""
-    return Chunk({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+    return Chunk.of({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
 
 
-ROLE = Chunk({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-FINISH = Chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+ROLE = Chunk.of({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+FINISH = Chunk.of({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
 
 Step = float | Chunk | ProviderError
 
@@ -135,9 +134,7 @@ def accumulated(chunks: Iterable[Chunk]) -> ChatCompletion:
     """Put an answer together by OpenAI's stream helper; each chunk must parse strictly."""
     state: ChatCompletionStreamState[None] = ChatCompletionStreamState()
     for chunk in chunks:
-        state.handle_chunk(
-            ChatCompletionChunk.model_validate_json(to_json(chunk.body), strict=True)
-        )
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(chunk.data, strict=True))
     return state.get_final_completion()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.llm.base import BrokenStreamError, ProviderTimeoutError
+from app.llm.base import BrokenStreamError, Chunk, ProviderTimeoutError
 from app.llm.router import Retry, Router
 from app.llm.stream import Deadlines
 
@@ -25,6 +25,7 @@ from . import (
 
 DEADLINES = Deadlines(first_token=10, idle=5, total=60)
 HANG = 1000.0
+PING = Chunk(data=b"ping")
 ONE, TWO = text_chunk("One"), text_chunk("Two")
 
 
@@ -39,7 +40,7 @@ def under_deadlines(
     """Make a provider for one call, and the same under deadlines."""
     provider = ScriptedProvider(script)
     retry = Retry(attempts=1)
-    return provider, Router([provider], models={}, deadlines=deadlines, retry=retry)
+    return provider, Router([provider], models={"one": "m"}, deadlines=deadlines, retry=retry)
 
 
 async def test_an_answer_in_time_is_complete() -> None:
@@ -62,7 +63,8 @@ async def test_the_stream_opens_with_the_first_token() -> None:
     [
         ([HANG], DEADLINES, "first_token", 10, ""),
         ([ROLE, HANG], DEADLINES, "first_token", 10, ""),
-        ([ROLE, 9.0, ROLE, HANG], DEADLINES, "first_token", 10, ""),
+        ([ROLE, 9.0, PING, 9.0, ROLE, HANG], DEADLINES, "first_token", 28, ""),
+        ([9.0, PING] * 9, DEADLINES, "total", 60, ""),
         ([HANG], Deadlines(first_token=10, idle=5, total=2), "total", 2, ""),
         ([9.0, ONE, 4.0, TWO, HANG], DEADLINES, "idle", 18, "OneTwo"),
         ([4.0, ONE] * 100, DEADLINES, "total", 60, "One" * 14),

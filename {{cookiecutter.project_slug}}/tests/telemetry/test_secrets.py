@@ -44,7 +44,7 @@ class DefectiveProvider:
         """Stream one token, then fail."""
 
         async def chunks() -> ChunkStream:
-            yield [Chunk({"choices": [{"delta": {"content": ANSWER}}]})]
+            yield [Chunk.of({"choices": [{"delta": {"content": ANSWER}}]})]
             await self.complete(request)
 
         yield chunks()

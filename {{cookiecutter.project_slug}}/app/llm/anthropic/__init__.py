@@ -1,0 +1,5 @@
+"""Anthropic's Messages API behind the provider protocol."""
+
+from .adapter import AnthropicProvider
+
+__all__ = ["AnthropicProvider"]
