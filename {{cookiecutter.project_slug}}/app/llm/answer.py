@@ -63,7 +63,10 @@ class AnswerReader:
 
     def whole(self, completion: JSONObject) -> list[Chunk]:
         """Return the chunks of an answer that was not streamed."""
-        chunks = [self.chunk(body) for body in _as_chunks(completion)]
+        try:
+            chunks = [self.chunk(body) for body in _as_chunks(completion)]
+        except (AttributeError, TypeError) as error:
+            raise BrokenStreamError(f"{self.source.name} sent a malformed completion") from error
         self._noted(chunks)
         self._check()
         return chunks
@@ -119,7 +122,7 @@ def read_json(data: bytes) -> Any:  # noqa: ANN401
     try:
         return decode(data)
     except ValueError:
-        return json.loads(data.decode("utf-8", "replace"))
+        return json.loads(data.decode("utf-8-sig", "replace"))
 
 
 def mend(value: Any, held: Halves | None = None, place: tuple[object, ...] = ()) -> Any:  # noqa: ANN401

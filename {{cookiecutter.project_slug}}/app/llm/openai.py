@@ -62,7 +62,10 @@ class OpenAIProvider(HTTPProvider):
 
     async def embed(self, request: JSONObject) -> JSONObject:
         """Request embeddings; see `Provider.embed`."""
-        return self.parse(await self._request("POST", "/embeddings", request))
+        body = self.parse(await self._request("POST", "/embeddings", request))
+        if not body.get("data"):
+            raise self.answer_error(body)
+        return body
 
 
 class _Answer(AnswerReader):
@@ -83,6 +86,7 @@ class _Answer(AnswerReader):
 
 def _decode(data: bytes) -> Chunk:
     chunk = decode(data)
+    data.decode()  # msgspec does not look into the fields that it skips
     chunk.data = data.replace(b"\n", b" ")
     return chunk
 

@@ -88,5 +88,5 @@ class SSEDecoder:
         held = sum(map(len, self._pieces)) + sum(map(len, self._data)) + len(self._data)
         if held > self._max_event_bytes:
             raise BrokenStreamError(
-                f"an event of {held} bytes is over the limit of {self._max_event_bytes}"
+                f"an event of {held} bytes is over max_event_bytes, {self._max_event_bytes}"
             )

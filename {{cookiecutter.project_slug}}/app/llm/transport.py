@@ -39,6 +39,8 @@ from .failures import error_details, error_kind, retry_after, says_why
 from .sse import MAX_EVENT
 
 JSON = {"content-type": "application/json"}
+BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
+"""Bytes that may come before JSON: a byte order mark and white space."""
 MAX_ERROR_BODY = 64 * 1024
 END_OF_BODY_GRACE = 0.25
 """Seconds to wait for the end of a body after the end mark."""
@@ -91,12 +93,17 @@ class HTTPProvider:
     async def complete(self, request: JSONObject) -> JSONObject:
         """Request a whole answer; see `Provider.complete`."""
         body = self._body(request, stream=False)
-        return self._completion(mend(self.parse(await self._request("POST", self.path, body))))
+        answered = await self._request("POST", self.path, body)
+        completion = self._completion(mend(self.parse(answered)))
+        self._reader().whole(completion)  # raises if it is malformed or says nothing
+        return completion
 
     async def models(self) -> list[JSONObject]:
         """List the models; see `Provider.models`. Some servers send the bare list, or null."""
         listed = self._read_json(await self._request("GET", self.models_path))
         if isinstance(listed, dict):
+            if listed.get("error"):
+                raise self.answer_error(listed)
             listed = listed.get("data")
         models = listed if isinstance(listed, list) else []
         return [self._model(model) for model in models if isinstance(model, dict)]
@@ -120,7 +127,7 @@ class HTTPProvider:
             with transport_errors(self.name):
                 response = await stack.enter_async_context(call)
                 received = _body(response)
-                if response.status_code != httpx.codes.OK:
+                if not response.is_success:
                     self._check(response, await _read_bounded(received, MAX_ERROR_BODY))
                 self._check(response, b"")
             yield await stack.enter_async_context(aclosing(self._chunks(received)))
@@ -130,7 +137,10 @@ class HTTPProvider:
         reader = self._reader()
         with transport_errors(self.name):
             received = await anext(body, b"")
-            if received.lstrip().startswith(b"{"):
+            while received.isspace():  # keeps the connection open until the answer is whole
+                yield []
+                received = await anext(body, b"")
+            if received.lstrip(BEFORE_JSON).startswith((b"{", b"[")):
                 # Not streamed. It is not requested, and paid, twice.
                 whole = self.parse(received + await _read_bounded(body, MAX_EVENT))
                 yield reader.whole(self._completion(mend(whole)))
@@ -180,19 +190,19 @@ class HTTPProvider:
             raise BrokenStreamError(f"{self.name} sent something that is not JSON") from error
 
     def parse(self, data: bytes) -> JSONObject:
-        """Parse a JSON object; anything else is a BrokenStreamError."""
+        """Parse a JSON object; anything else is an error in the provider's words."""
         body = self._read_json(data)
         if not isinstance(body, dict):
-            raise BrokenStreamError(f"{self.name} sent JSON that is not an object")
+            raise self.answer_error(body)
         return body
 
     def _check(self, response: httpx.Response, content: bytes) -> None:
         """Report a response's headers, and raise the error of its status."""
         if self.on_headers:
             self.on_headers(response.headers)
-        status = response.status_code
-        if status == httpx.codes.OK:
+        if response.is_success:
             return
+        status = response.status_code
         details = error_details(content)
         error = self._error(error_kind(details, status), f"answered {status}", details)
         error.status = status

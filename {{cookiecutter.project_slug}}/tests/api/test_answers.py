@@ -126,6 +126,9 @@ OPENAI: dict[str, Case] = {
     "half a pair": (delta("hi \ud83d") + HI + END, says("hi \ufffdHi")),
     "half a pair at the end": (delta("hi \ud83d") + END, says("hi \ufffd")),
     "not UTF-8": (HI + sse(RAW.replace(b"!", b"\xff") + b'"x":1}]}') + END, says("Hi\ufffd")),
+    "not UTF-8 in another field": (
+        HI + sse(RAW.replace(b"!", b"?") + b'"x":"\xff"}]}') + END, says("Hi?"), ("\ufffd",),
+    ),
     "not a number": (HI + sse(RAW + b'"logprobs":NaN}]}') + END, says("Hi!")),
     "several lines of data": (
         b"data: " + RAW + b'\ndata: "finish_reason":null}]}\n\n' + END, says("!"),
@@ -144,9 +147,15 @@ OPENAI: dict[str, Case] = {
     # Another content type than was requested.
     "JSON error": (b'{"error":{"message":"m","code":429}}', fails(LIMITED, 429)),
     "JSON error as events": (b'{"error":{"type":"overloaded_error"}}', fails(OVERLOADED, 503)),
+    "JSON error in a list": (b'[{"error":{"code":503}}]', fails(OVERLOADED, 503)),
     "JSON without choices": (dumped(MINIMAX), fails(UNAVAILABLE), ("no balance",)),
     "JSON completion": (plain({"content": "Hi"}), says("Hi")),
     "JSON completion as events": (plain({"content": "Hi"}), says("Hi")),
+    "JSON completion after white space": (
+        b"\n\n      " + plain({"content": "Hi"}), says("Hi"),
+    ),
+    "JSON of another format": (dumped(body([{"message": "Hi"}])), fails()),
+    "JSON without content": (plain({"content": ""}, None), fails()),
     "JSON calls": (plain({"tool_calls": CALLS}, "tool_calls"), says(calls=('{"a":1}',))),
     "JSON cut": (plain({"content": "Hi"})[:-5], fails()),
     "chunks as JSON": (HI + END, says("Hi")),
@@ -183,7 +192,13 @@ OPENAI_PLAIN: dict[str, Case] = {
     "words beside null": (dumped(MINIMAX), fails(UNAVAILABLE), ("no balance",)),
     "choices empty": (dumped(body([])), fails()),
     "an empty object": (b"{}", fails()),
-    "a list": (b"[]", fails()),
+    "a list": (b"[]", fails(UNAVAILABLE)),
+    "error in a list": (b'[{"error":{"code":429}}]', fails(LIMITED, 429)),
+    "a text": (b'"slow down"', fails(UNAVAILABLE), ("slow down",)),
+    "nothing said": (plain({"content": ""}, None), fails()),
+    "no message": (dumped(body([{"index": 0}])), fails()),
+    "another format": (dumped(body([{"message": "Hi"}])), fails()),
+    "a byte order mark": (b"\xef\xbb\xbf" + plain({"content": "Hi"}), says("Hi")),
     "a page as JSON": (b"<html>", fails()),
     "cut": (b'{"choices"', fails()),
     "no choice": (b'{"choices":["x"]}', fails()),
@@ -277,11 +292,16 @@ ANTHROPIC: dict[str, Case] = {
     "JSON error": (dumped(named("overloaded_error")), fails(OVERLOADED, 503)),
     "JSON error as events": (dumped(named("rate_limit_error")), fails(LIMITED, 429)),
     "JSON message": (message(SAID), says("Hi")),
+    "JSON message after a byte order mark": (b"\xef\xbb\xbf" + message(SAID), says("Hi")),
     "JSON call": (
         message({**TOOL, "input": {"a": 1}}, stop_reason="tool_use"), says(calls=('{"a":1}',)),
     ),
     "input at the start": (
         START + block(0, {**TOOL, "input": {"a": 1}}) + end("tool_use"), says(calls=('{"a":1}',)),
+    ),
+    "null for what is not known": (
+        (START + TEXT + end()).replace(b'"usage": {}', b'"usage": null, "index": null')
+        .replace(b'"stop_reason"', b'"type": null, "stop_reason"'), says("Hi"),
     ),
     "input and no stop": (
         START + block(0, {**TOOL, "input": {"a": 1}}, stops=False) + end("tool_use"),
@@ -412,9 +432,11 @@ async def test_answers(
 ) -> None:
     """No answer that the SDKs would read is refused, and no failure is passed off as one."""
     sent, wanted, *given_out = case
-    is_json = sent.startswith(b"{") is not name.endswith((" as events", " as JSON"))
+    is_json = sent.lstrip().startswith((b"{", b"[")) is not name.endswith(
+        (" as events", " as JSON")
+    )
     headers = {"content-type": "application/json" if is_json else "text/event-stream"}
-    upstream.script = Script(body=sent, headers=headers)
+    upstream.script = Script(body=sent, headers=headers, chunk_size=5 if route is chat else None)
     got, raw = Outcome(), ""
     async with serving(upstream, wire) as service:
         try:
@@ -429,6 +451,34 @@ async def test_answers(
     assert got == wanted
     assert all(part in raw.replace('": ', '":').replace(", ", ",") for part in sum(given_out, ()))
     assert upstream.counts.received == 1
+
+
+@pytest.mark.parametrize("status", [201, 202])
+async def test_another_good_status(upstream: FakeUpstream, status: int) -> None:
+    """An answer under any 2xx is an answer: some gateways create one."""
+    upstream.script = Script(status=status, body=plain({"content": "Hi"}))
+    async with serving(upstream, "openai") as service:
+        for route in (streamed, unstreamed):
+            got = Outcome()
+            await route(service, got)
+            assert got == says("Hi")
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        ({"error": {"code": 429}}, LIMITED),
+        ({"data": [], "message": "m", "code": 503}, OVERLOADED),
+        ({}, BROKEN),
+    ],
+)
+async def test_no_vectors(upstream: FakeUpstream, sent: Any, error: str) -> None:
+    """An answer without embeddings is an error, whatever its status."""
+    upstream.script = Script(body=dumped(sent))
+    async with serving(upstream, "openai") as service:
+        with pytest.raises(openai.APIError) as caught:
+            await service.openai.embeddings.create(model="m", input="x")
+    assert caught.value.type == error
 
 
 async def test_thinking_survives_a_tool_call(upstream: FakeUpstream) -> None:
@@ -480,7 +530,7 @@ MEBIBYTE = 1024 * 1024
     ("event", "header", "detail"),
     [
         (16 * MEBIBYTE, 32 * 1024, None),
-        (24 * MEBIBYTE, 0, "over the limit of 20971520"),
+        (24 * MEBIBYTE, 0, "over max_event_bytes, 20971520"),
         (0, 128 * 1024, "Got more than 65536 bytes"),
     ],
 )

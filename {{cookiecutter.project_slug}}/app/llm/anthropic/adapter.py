@@ -55,7 +55,7 @@ EVENTS = frozenset(
 class _Block(Struct):
     """A content block, or what an event adds to one."""
 
-    type: str = ""
+    type: str | None = None
     text: str | None = None
     thinking: str | None = None
     signature: str | None = None
@@ -77,7 +77,7 @@ class _Message(Struct):
 
 class _Event(Struct):
     type: str = ""
-    index: int = 0
+    index: int | None = None
     message: _Message | None = None
     content_block: _Block | None = None
     delta: _Block | None = None
@@ -161,7 +161,7 @@ class _Answer(AnswerReader):
         super().__init__(source)
         self._head = _head(_Message(), "chat.completion.chunk")
         self._usage: JSONObject = {}
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int | None, _Open] = {}
         self._places = {"tool_use": 0, "thinking": 0}
 
     def read(self, name: str, data: bytes) -> Sequence[Chunk] | None:
@@ -202,9 +202,9 @@ class _Answer(AnswerReader):
                 return self._end(reason, event.usage)
         return []
 
-    def _start(self, index: int, block: _Block) -> list[Chunk]:
+    def _start(self, index: int | None, block: _Block) -> list[Chunk]:
         """Open a block; some servers send all that is in it already."""
-        kind = block.type.removeprefix("redacted_")
+        kind = (block.type or "").removeprefix("redacted_")
         if kind not in self._places:
             return self._add(index, _Block(text=block.text)) if kind == "text" else []
         opened = self._open[index] = _Open(block, self._places[kind])
@@ -214,7 +214,7 @@ class _Answer(AnswerReader):
         function = {"name": block.name, "arguments": ""}
         return self._call(opened, id=block.id, type="function", function=function)
 
-    def _add(self, index: int, delta: _Block) -> list[Chunk]:
+    def _add(self, index: int | None, delta: _Block) -> list[Chunk]:
         """Add to a block; citations have no place in OpenAI's format."""
         if delta.text:
             return self._chunk({"content": delta.text})
@@ -230,7 +230,7 @@ class _Answer(AnswerReader):
             return self._chunk({"reasoning_content": piece})
         return self._call(opened, function={"arguments": piece})
 
-    def _stop(self, index: int) -> list[Chunk]:
+    def _stop(self, index: int | None) -> list[Chunk]:
         """End a block: a call whose arguments came whole gets them, thinking its signature."""
         opened = self._open.pop(index, None)
         if opened is None:
