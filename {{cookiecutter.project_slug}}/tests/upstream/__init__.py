@@ -5,27 +5,13 @@
         ...
         await upstream.wait_live(1)
 
-`script.py` is what it can be told to do, `server.py` how it listens and counts,
-`wire.py` how an answer becomes bytes on the socket; `openai.py` and its siblings are the
-providers' formats. `python -m tests.upstream --help` runs it as a process.
+`python -m tests.upstream --help` runs it as a process.
 
-Needs: httptools, and uvloop to be run as a process. The folder may lie anywhere, without its tests.
+Needs: httptools, and uvloop to be run as a process. The folder may lie anywhere.
 """
 
 from .script import Action, Script, Step, ToolCall
 from .server import FakeUpstream
-from .tally import Tally
-from .wire import Answer, Request, WireFormat, sse
+from .wire import sse
 
-__all__ = [
-    "Action",
-    "Answer",
-    "FakeUpstream",
-    "Request",
-    "Script",
-    "Step",
-    "Tally",
-    "ToolCall",
-    "WireFormat",
-    "sse",
-]
+__all__ = ["Action", "FakeUpstream", "Script", "Step", "ToolCall", "sse"]

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable
-from typing import cast
+from typing import Protocol, cast
 
 from httptools import HttpRequestParser
 
@@ -21,25 +21,27 @@ Play = Callable[[Iterable[Step]], Awaitable[bool]]
 """Send an answer; True if it was sent whole, False if the script cut it."""
 
 
+class Host(Protocol):
+    """What serves the connections: `answer` is cancelled when the client has gone."""
+
+    async def answer(self, request: Request, play: Play) -> None:
+        """Answer one request."""
+
+    async def hold(self) -> None:
+        """Wait as long as an answer on HOLD does."""
+
+    def opened(self, connection: "Connection") -> None:
+        """Note a connection."""
+
+    def closed(self, connection: "Connection") -> None:
+        """Note its end."""
+
+
 class Connection(asyncio.Protocol):
-    """Give each request in turn to `answer`, which is cancelled when the client has gone.
+    """Give each request in turn to the host; `task` is what serves it."""
 
-    `held` is what an answer on HOLD waits for. `opened` and `closed` are told when the
-    connection is; `task` is what serves it.
-    """
-
-    def __init__(
-        self,
-        *,
-        answer: Callable[[Request, Play], Awaitable[None]],
-        held: Callable[[], Awaitable[object]],
-        opened: Callable[["Connection"], None],
-        closed: Callable[["Connection"], None],
-    ) -> None:
-        self._answer = answer
-        self._held = held
-        self._opened = opened
-        self._closed = closed
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._parser = HttpRequestParser(self)
         self._requests: asyncio.Queue[Request] = asyncio.Queue()
         self._writable = asyncio.Event()
@@ -49,12 +51,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
         self._writable.set()
         self.task = asyncio.get_running_loop().create_task(self._serve())
-        self._opened(self)
+        self._host.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Stop at once whatever is being sent."""
         self.task.cancel()
-        self._closed(self)
+        self._host.closed(self)
 
     def pause_writing(self) -> None:
         """Hold back: the client reads more slowly than the answer comes."""
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
         try:
             while True:
                 request = await self._requests.get()
-                await self._answer(request, self._play)
+                await self._host.answer(request, self._play)
                 if not request.keep_alive:
                     return
         finally:
@@ -116,7 +118,7 @@ class Connection(asyncio.Protocol):
             elif not isinstance(step, Action):
                 await asyncio.sleep(step)
             elif step is Action.HOLD:
-                await self._held()
+                await self._host.hold()
             else:
                 self._break_off(step)
                 return False

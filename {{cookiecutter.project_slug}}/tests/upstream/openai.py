@@ -1,108 +1,87 @@
 """OpenAI's wire format: chat completions streamed and plain, embeddings, models.
 
-Chunks carry the fields that OpenAI's do, also those that few clients read.
 Source: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
-from .script import Script
-from .wire import Answer, Request, WireFormat, sse
+from .script import Script, ToolCall
+from .wire import Answer, JSONObject, Request, sse
 
 CREATED = 1_700_000_000
-END_MARK = b"[DONE]"
-
-JSONObject = dict[str, Any]
+# The message, `type`, `param` and `code` of a status; like the real one, a 401 quotes the key.
+ERRORS: dict[int, tuple[str, ...]] = {
+    400: (
+        "This model's maximum context length is 128000 tokens. Please reduce the length.",
+        "invalid_request_error",
+        "messages",
+        "context_length_exceeded",
+    ),
+    401: ("Incorrect API key provided: {key}.", "invalid_request_error", "", "invalid_api_key"),
+    404: ("Invalid URL ({request.method} {request.path})", "invalid_request_error"),
+    429: ("Rate limit reached in organization org-fake", "requests", "", "rate_limit_exceeded"),
+}
+FAILED = ("The server had an error while processing your request. Sorry!", "server_error")
 
 
 def chat(request: Request, script: Script) -> Answer:
     """Answer POST /v1/chat/completions."""
     body = request.json
-    missing = [name for name in ("model", "messages") if not body.get(name)]
-    if missing:
-        message = f"you must provide a {missing[0]} parameter"
-        return Answer.plain(_error(message, "invalid_request_error", param=missing[0]), status=400)
     if body.get("stream"):
         usage = bool((body.get("stream_options") or {}).get("include_usage"))
         return _stream(script, body["model"], usage)
-    return Answer.plain(_completion(script, body["model"]), after=script.duration)
+    calls = {"tool_calls": [_call(call, "".join(call.arguments)) for call in script.tool_calls]}
+    message = {"role": "assistant", "content": script.text, "refusal": None}
+    completion = {
+        **_head(body["model"], "chat.completion"),
+        "choices": [_choice(script, message=message | (calls if script.tool_calls else {}))],
+        "usage": _usage(script),
+    }
+    return Answer.plain(completion, after=script.duration)
 
 
 @lru_cache(maxsize=64)
 def _stream(script: Script, model: str, include_usage: bool) -> Answer:
-    head = _head(model, "chat.completion.chunk")
-    if include_usage:
-        head["usage"] = None
+    head = _head(model, "chat.completion.chunk") | ({"usage": None} if include_usage else {})
+    unfinished = {"finish_reason": None}
 
     def parts() -> Iterator[tuple[float, bytes]]:
-        delta: JSONObject = {"role": "assistant", "content": None, "refusal": None}
-        yield 0.0, sse(head | {"choices": [_choice(delta | _says(script, ""))]})
+        opening = {"role": "assistant", "content": "", "refusal": None}
+        yield 0.0, sse(head | {"choices": [_choice(script, delta=opening) | unfinished]})
         for index, delta in enumerate(_deltas(script)):
-            yield script.delay(index), sse(head | {"choices": [_choice(delta)]})
-        yield 0.0, sse(head | {"choices": [_choice({}, _finish_reason(script))]})
+            choice = _choice(script, delta=delta) | unfinished
+            yield script.delay(index), sse(head | {"choices": [choice]})
+        yield 0.0, sse(head | {"choices": [_choice(script, delta={})]})
         if include_usage:
             yield 0.0, sse(head | {"choices": [], "usage": _usage(script)})
-        yield 0.0, sse(END_MARK)
+        yield 0.0, sse(b"[DONE]")
 
     return Answer.stream(parts())
 
 
 def _deltas(script: Script) -> Iterator[JSONObject]:
     for text in script.texts:
-        yield _says(script, text)
+        yield {"content": text}
     for index, call in enumerate(script.tool_calls):
-        opening = {"id": call.id, "type": "function"}
-        name = {"name": call.name}
-        for piece in call.arguments:
-            function = {**name, "arguments": piece}
-            yield {"tool_calls": [{"index": index, **opening, "function": function}]}
-            opening, name = {}, {}
+        for at, piece in enumerate(call.arguments):
+            added = {"function": {"arguments": piece}} if at else _call(call, piece)
+            yield {"tool_calls": [{"index": index, **added}]}
 
 
-def _says(script: Script, text: str) -> JSONObject:
-    return {"refusal" if script.refusal else "content": text}
+def _call(call: ToolCall, arguments: str) -> JSONObject:
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
-def _choice(delta: JSONObject, finish_reason: str | None = None) -> JSONObject:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-
-
-def _finish_reason(script: Script) -> str:
-    return script.finish_reason or ("tool_calls" if script.tool_calls else "stop")
-
-
-def _completion(script: Script, model: str) -> JSONObject:
-    message: JSONObject = {"role": "assistant", "content": None, "refusal": None}
-    message |= _says(script, script.text)
-    if script.tool_calls:
-        message["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": "".join(call.arguments)},
-            }
-            for call in script.tool_calls
-        ]
-    choice = {
-        "index": 0,
-        "message": message,
-        "logprobs": None,
-        "finish_reason": _finish_reason(script),
-    }
-    return {**_head(model, "chat.completion"), "choices": [choice], "usage": _usage(script)}
+def _choice(script: Script, **content: JSONObject) -> JSONObject:
+    reason = script.finish_reason or ("tool_calls" if script.tool_calls else "stop")
+    return {"index": 0, **content, "logprobs": None, "finish_reason": reason}
 
 
 def _head(model: str, kind: str) -> JSONObject:
-    return {
-        "id": "chatcmpl-fake",
-        "object": kind,
-        "created": CREATED,
-        "model": model,
-        "service_tier": "default",
-        "system_fingerprint": "fp_fake",
-    }
+    head = {"id": "chatcmpl-fake", "object": kind, "created": CREATED, "model": model}
+    return head | {"service_tier": "default", "system_fingerprint": "fp_fake"}
 
 
 def _usage(script: Script) -> JSONObject:
@@ -128,7 +107,7 @@ def embeddings(request: Request, script: Script) -> Answer:
     return Answer.plain(answer, after=script.first_token_delay)
 
 
-def models(request: Request, script: Script) -> Answer:
+def models(_: Request, script: Script) -> Answer:
     """Answer GET /v1/models."""
     data = [
         {"id": name, "object": "model", "created": CREATED, "owned_by": "system"}
@@ -138,46 +117,15 @@ def models(request: Request, script: Script) -> Answer:
 
 
 def error_body(status: int, request: Request) -> JSONObject:
-    """Word an error as OpenAI does; like the real one, a 401 quotes the key."""
-    key = request.headers.get("authorization", "").removeprefix("Bearer ")
-    errors = {
-        400: _error(
-            "This model's maximum context length is 128000 tokens. However, your messages "
-            "resulted in 130000 tokens. Please reduce the length of the messages.",
-            "invalid_request_error",
-            param="messages",
-            code="context_length_exceeded",
-        ),
-        401: _error(
-            f"Incorrect API key provided: {key}. You can find your API key at "
-            "https://platform.openai.com/account/api-keys.",
-            "invalid_request_error",
-            code="invalid_api_key",
-        ),
-        404: _error(f"Invalid URL ({request.method} {request.path})", "invalid_request_error"),
-        429: _error(
-            "Rate limit reached for gpt-fake in organization org-fake on requests per min "
-            "(RPM): Limit 500, Used 500, Requested 1. Please try again in 120ms.",
-            "requests",
-            code="rate_limit_exceeded",
-        ),
-        503: _error("The engine is currently overloaded, please try again later", "server_error"),
-    }
-    failed = "The server had an error while processing your request. Sorry about that!"
-    return errors.get(status) or _error(failed, "server_error")
+    """Word an error as OpenAI does."""
+    message, kind, param, code = (*ERRORS.get(status, FAILED), "", "")[:4]
+    message = message.format(key=request.headers.get("authorization"), request=request)
+    details = {"message": message, "type": kind, "param": param or None, "code": code or None}
+    return {"error": details}
 
 
-def _error(
-    message: str, kind: str, *, param: str | None = None, code: str | None = None
-) -> JSONObject:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-FORMAT = WireFormat(
-    routes={
-        "POST /v1/chat/completions": chat,
-        "POST /v1/embeddings": embeddings,
-        "GET /v1/models": models,
-    },
-    error=error_body,
-)
+ROUTES = {
+    "POST /v1/chat/completions": chat,
+    "POST /v1/embeddings": embeddings,
+    "GET /v1/models": models,
+}

@@ -1,25 +1,21 @@
 """From an answer to bytes on the socket: events, faults, compression, HTTP framing.
 
-An answer is compiled once into steps (bytes to send, seconds to wait, actions),
-which the server only plays. Every body is sent chunked, as providers do.
+An answer is compiled once into steps, which the server only plays. Every body is sent chunked, as
+providers do.
 """
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
 from itertools import groupby, pairwise
 from typing import Any
 
 from .script import Action, Script, Step
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
-GZIP = 16 + zlib.MAX_WBITS
-LAST_CHUNK = b"0\r\n\r\n"
-NEXT_TURN = 0.0
-STOPS = frozenset({Action.CUT, Action.RESET, Action.END})
+JSONObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +53,6 @@ class Answer:
         return cls(tuple(parts), content_type=EVENT_STREAM)
 
 
-@dataclass(frozen=True, slots=True)
-class WireFormat:
-    """One provider's API: which requests are its own, what it answers, how it words errors.
-
-    `recognises` tells by the headers; None takes every request.
-    `routes` maps "METHOD /path" to the answer; `error` gives the body for a status.
-    """
-
-    routes: Mapping[str, Callable[[Request, Script], Answer]]
-    error: Callable[[int, Request], object]
-    recognises: Callable[[Request], bool] | None = None
-
-    def answer(self, request: Request, script: Script) -> Answer:
-        """Answer a request as the script says."""
-        route = self.routes.get(f"{request.method} {request.path}")
-        status = script.status if route else HTTPStatus.NOT_FOUND.value
-        if script.body is not None:
-            return Answer(((script.duration, script.body),), status)
-        if route is None or status != HTTPStatus.OK:
-            return Answer.plain(self.error(status, request), status=status)
-        return route(request, script)
-
-
 def encode(body: object) -> bytes:
     """Encode as JSON the way providers do: compact, and UTF-8 as it is."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -98,32 +71,25 @@ def compiled(answer: Answer, script: Script) -> tuple[Step, ...]:
     if script.gzip:
         steps = _compressed(steps)
     steps = _framed(_until_stopped(_pieces(steps, script)))
-    before = (script.before_headers, script.headers_delay or None)
-    opening = (step for step in before if step is not None)
+    opening = [] if script.before_headers is None else [script.before_headers]
     return tuple(_merged([*opening, _head(answer, script), *steps]))
 
 
 def _events(answer: Answer, script: Script) -> Iterator[Step]:
     count = len(answer.parts)
     extra = {index % count if index < 0 else index: s for index, s in script.before_event.items()}
-    for index, (delay, event) in enumerate(answer.parts):
+    for index, (delay, event) in enumerate([*answer.parts, (0.0, b"")]):
         if index in extra:
             yield extra[index]
         if delay:
             yield delay
-        yield event if answer.content_type != EVENT_STREAM else _spelled(event, script)
-    if count in extra:
-        yield extra[count]
-
-
-def _spelled(event: bytes, script: Script) -> bytes:
-    return (b": ping\n\n" * script.pings + event).replace(b"\n", script.line_end)
+        yield event
 
 
 def _until_stopped(steps: Iterable[Step]) -> Iterator[Step]:
     for step in steps:
         yield step
-        if step in STOPS:
+        if step in {Action.CUT, Action.RESET, Action.END}:
             return
 
 
@@ -137,7 +103,7 @@ def _merged(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def _compressed(steps: Iterable[Step]) -> Iterator[Step]:
-    compressor = zlib.compressobj(wbits=GZIP)
+    compressor = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     for step in steps:
         if isinstance(step, bytes):
             yield compressor.compress(step) + compressor.flush(zlib.Z_SYNC_FLUSH)
@@ -147,7 +113,7 @@ def _compressed(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def _pieces(steps: Iterable[Step], script: Script) -> Iterator[Step]:
-    """Cut the bytes to size, a turn of the event loop apart, with the actions in their places."""
+    """Cut the bytes to size, an iteration of the event loop apart, with the actions between."""
     sent = 0
     for step in steps:
         if not isinstance(step, bytes):
@@ -159,7 +125,7 @@ def _pieces(steps: Iterable[Step], script: Script) -> Iterator[Step]:
             if sent + start in script.at_byte:
                 yield script.at_byte[sent + start]
             if start:
-                yield NEXT_TURN
+                yield 0.0
             yield step[start:end]
         sent += len(step)
 
@@ -168,11 +134,11 @@ def _framed(steps: Iterable[Step]) -> Iterator[Step]:
     step: Step | None = None
     for step in steps:
         if isinstance(step, bytes):
-            yield b"%x\r\n%b\r\n" % (len(step), step)
+            yield b"%x\r\n%b\r\n" % (len(step), step) if step else b""
         elif step is not Action.END:
             yield step
     if step not in {Action.CUT, Action.RESET}:
-        yield LAST_CHUNK
+        yield b"0\r\n\r\n"
 
 
 def _head(answer: Answer, script: Script) -> bytes:
@@ -183,10 +149,5 @@ def _head(answer: Answer, script: Script) -> bytes:
         **({"content-encoding": "gzip"} if script.gzip else {}),
         **script.headers,
     }
-    lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines = [f"HTTP/1.1 {answer.status} ", *(f"{name}: {headers[name]}" for name in headers)]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
