@@ -14,6 +14,7 @@ from typing import Any
 import openai
 import pytest
 
+from app.llm.failures import OUT_OF_CREDIT
 from app.llm.router import Retry
 from tests.service import COMPLETION, QUESTION, RunningService, events_of, serve
 from tests.upstream import Action, FakeUpstream, Script, sse
@@ -138,6 +139,7 @@ OPENAI: dict[str, Case] = {
     "no end mark and half an event": (HI + STOP + b'data: {"usage', says("Hi")),
     "no reason": (HI + DONE, says("Hi", None)),
     "a space after the end mark": (HI + STOP + sse(b"[DONE] "), says("Hi")),
+    "more after the end mark": (HI + END + HI, says("Hi")),
     "more in the end mark": (HI + STOP + b"data:[DONE]!\n\n", says("Hi")),
     "empty data": (b"data:\n\n" + HI + STOP + b"data: \n\n" + DONE, says("Hi")),
     "keep-alives": (
@@ -167,6 +169,10 @@ OPENAI: dict[str, Case] = {
     ),
     "filtered": (HI + delta(finish="content_filter") + DONE, says("Hi", "content_filter")),
     "a refusal": (delta(refusal="No.") + END, says("No.")),
+    "odd parts": (
+        delta([{"type": "x", "text": "?"}, {"type": "text"}, {"type": "text", "text": "Hi"}])
+        + END, says("Hi"),
+    ),
     "parts": (
         delta([{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hi"}]) + END,
         says("Hi"),
@@ -290,6 +296,10 @@ ANTHROPIC: dict[str, Case] = {
         + sse({"type": "song", "delta": {"text": "x"}}) + end(), says("Hi"),
     ),
     "JSON error": (dumped(named("overloaded_error")), fails(OVERLOADED, 503)),
+    "JSON error about money": (
+        dumped({"error": {"type": "invalid_request_error", "message": OUT_OF_CREDIT[0]}}),
+        fails(LIMITED, 429),
+    ),
     "JSON error as events": (dumped(named("rate_limit_error")), fails(LIMITED, 429)),
     "JSON message": (message(SAID), says("Hi")),
     "JSON message after a byte order mark": (b"\xef\xbb\xbf" + message(SAID), says("Hi")),

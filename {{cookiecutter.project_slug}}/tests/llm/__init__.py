@@ -1,26 +1,18 @@
-"""Shorthands for calling a provider, a scripted provider, and the vendors' SDKs as judges."""
+"""Shorthands for calling a provider, and a scripted provider."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
 
 import pytest
-from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
-from openai.lib.streaming.chat import ChatCompletionStreamState
-from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
-from pydantic import TypeAdapter
 
 from app.llm.base import Chunk, ChunkStream, JSONObject, Provider, ProviderError
-from tests.upstream import Script
 
 KEY = "sk-very-secret-of-the-service"
 QUESTION: JSONObject = {"model": "gpt-fake", "messages": [{"role": "user", "content": "Hi?"}]}
-TEXT = Script().text
 EVENTS = 9  # of the default script: role, five tokens, finish, usage, end mark
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
-MESSAGES_REQUEST: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
 
 
 async def ask(provider: Provider, request: JSONObject = QUESTION) -> list[Chunk]:
@@ -128,36 +120,3 @@ async def _play(script: Sequence[Step]) -> AsyncGenerator[list[Chunk]]:
             yield [step]
         else:
             await asyncio.sleep(step)
-
-
-def accumulated(chunks: Iterable[Chunk]) -> ChatCompletion:
-    """Put an answer together by OpenAI's stream helper; each chunk must parse strictly."""
-    state: ChatCompletionStreamState[None] = ChatCompletionStreamState()
-    for chunk in chunks:
-        state.handle_chunk(ChatCompletionChunk.model_validate_json(chunk.data, strict=True))
-    return state.get_final_completion()
-
-
-def assert_anthropic_accepts(body: JSONObject) -> None:
-    """Hold a request against the SDK's types: every field known, at every depth."""
-    # The SDK speaks a later version of the API, which has no sampling parameters.
-    known = {k: v for k, v in body.items() if k not in {"temperature", "top_p", "stream"}}
-    assert _read(MESSAGES_REQUEST.validate_python(known)) == known
-
-
-def _read(validated: Any) -> Any:
-    """Read what was validated to its end, as pydantic checks the items of an iterable then."""
-    if isinstance(validated, dict):
-        return {name: _read(value) for name, value in validated.items()}
-    if isinstance(validated, str | bytes | int | float | None):
-        return validated
-    return [_read(value) for value in validated]
-
-
-def calls_of(message: ChatCompletionMessage) -> list[tuple[str, str, str]]:
-    """List the id, the name and the arguments of each call of a function."""
-    return [
-        (call.id, call.function.name, call.function.arguments)
-        for call in message.tool_calls or []
-        if call.type == "function"
-    ]

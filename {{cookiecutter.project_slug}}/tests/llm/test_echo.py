@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionChunk
 
 from app.llm.base import JSONObject, ProviderRejectedError, Usage, usage_of
 from app.llm.echo import MAX_TEXT, EchoProvider
 
-from . import accumulated, ask, text_of
+from . import ask, text_of
 
 
 def asks(content: object, **fields: Any) -> JSONObject:
@@ -38,11 +39,11 @@ async def test_the_answer_can_be_made(made: str | None, text: str) -> None:
 
 
 async def test_an_answer_has_openais_shape() -> None:
-    """OpenAI's helper reads it, with usage last; it is the same each time."""
+    """OpenAI's strict types read it, with usage last; it is the same each time."""
     request = asks("a b c", model="m")
     chunks = await ask(EchoProvider(), request)
-    answer = accumulated(chunks)
-    assert (answer.choices[0].message.role, answer.model) == ("assistant", "m")
+    for chunk in chunks:
+        assert ChatCompletionChunk.model_validate_json(chunk.data, strict=True).model == "m"
     assert chunks[-1].usage == Usage(prompt_tokens=7, completion_tokens=3)
     assert await ask(EchoProvider(), request) == chunks
     with pytest.raises(ProviderRejectedError, match="no embeddings"):
@@ -86,16 +87,12 @@ async def test_any_content_has_an_answer(content: object, text: str) -> None:
 
 @pytest.mark.parametrize("content", [" " * 20_000, [{"text": ""}] * 20_000, "word " * 60_000])
 async def test_the_work_is_bounded(content: object) -> None:
-    """Of a long message the beginning is repeated; blanks take no longer than words."""
-
-    async def cpu_seconds(content: object) -> float:
-        started = time.process_time()
-        echo = EchoProvider(first_token_delay=0, token_interval=0)
-        answer = await echo.complete(asks(content))
-        assert len(answer["choices"][0]["message"]["content"]) <= MAX_TEXT
-        return time.process_time() - started
-
-    assert await cpu_seconds(content) < 50 * await cpu_seconds("word " * 4_000)
+    """No message is so long that the answer to it would stop the service."""
+    echo = EchoProvider(first_token_delay=0, token_interval=0)
+    started = time.process_time()
+    answer = await echo.complete(asks(content))
+    assert time.process_time() - started < 1, "some milliseconds"
+    assert len(answer["choices"][0]["message"]["content"]) <= MAX_TEXT
 
 
 @pytest.mark.parametrize(
