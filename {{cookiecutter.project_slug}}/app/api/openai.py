@@ -145,9 +145,14 @@ async def embeddings(body: EmbeddingRequest, request: Request, admission: Admiss
 
 @router.get("/models")
 async def models(request: Request, admission: AdmissionDep) -> dict[str, object]:
-    """List the models of the provider that is asked first; this takes no slot and no budget."""
+    """List the provider's models, or those that are allowed; this takes no slot and no budget."""
     async with admission.services.drain.bound():
         listed = await while_connected(request, admission.services.provider.models())
+    if allowed := admission.services.settings.llm_models_allowed:
+        known = {model.get("id"): model for model in listed}
+        listed = [
+            known.get(name, {"id": name, "object": "model", "created": 0}) for name in allowed
+        ]
     return {"object": "list", "data": listed}
 
 

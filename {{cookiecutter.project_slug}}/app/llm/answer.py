@@ -1,6 +1,6 @@
 """Reading answers as leniently as the SDKs that users know, without taking a failure for one.
 
-What both wire formats share: events that are not quite the standard's, JSON that is not Unicode,
+What both wire formats share: events that deviate from the standard, JSON that is not Unicode,
 answers that were not streamed, and answers that say nothing.
 
 Needs: msgspec, `base.py` and `sse.py`.
@@ -71,11 +71,11 @@ class AnswerReader:
         self._check()
         return chunks
 
-    def decoded(self, data: bytes, decode: Callable[[bytes], Chunk]) -> Chunk:
+    def decoded(self, data: bytes, decoder: Callable[[bytes], Chunk]) -> Chunk:
         """Decode an event once; one that is not Unicode is decoded, mended and encoded again."""
         if not self._halves:
             with suppress(ValueError):
-                return decode(data)
+                return decoder(data)
         return self.chunk(self.source.parse(data))
 
     def chunk(self, body: JSONObject) -> Chunk:

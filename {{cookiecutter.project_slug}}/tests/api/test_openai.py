@@ -178,3 +178,4 @@ async def test_other_models_are_refused(upstream: FakeUpstream, *, stream: bool)
         assert upstream.counts.received == 0
         assert await create(**{**COMPLETION, "model": "b"})
         assert await service.chat()  # the default model needs no permission
+        assert [model.id async for model in service.openai.models.list()] == ["a", "b"]
