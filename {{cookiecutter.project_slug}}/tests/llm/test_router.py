@@ -118,13 +118,6 @@ async def test_waits_double_up_to_the_longest(random: float, waits: list[float])
     assert (now(), len(one.requests)) == (sum(waits), 5)
 
 
-async def test_waits_are_random() -> None:
-    """Two callers that failed together do not, as a rule, retry together."""
-    waits = {Retry(first_wait=2).wait(1, BUSY) for _ in range(100)}
-    assert len(waits) > 50
-    assert all(wait is not None and 1 <= wait <= 2 for wait in waits)
-
-
 @pytest.mark.parametrize(
     ("request_", "model"),
     [

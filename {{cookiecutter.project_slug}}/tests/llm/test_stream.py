@@ -73,9 +73,15 @@ async def test_the_stream_opens_with_the_first_token() -> None:
 async def test_each_stage_has_its_deadline(
     script: list[Step], deadlines: Deadlines, stage: str, at: float, text: str
 ) -> None:
-    """The error names stage and limit, the text before it is delivered, the stream is closed."""
+    """The error names stage and limit, the text before it is delivered, the stream is closed.
+
+    The task is not left cancelled: a TaskGroup would end by that.
+    """
     inner, provider = under_deadlines(*script, deadlines=deadlines)
     chunks, error = await ask_until_error(provider)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
     assert (text_of(chunks), now()) == (text, at)
     assert isinstance(error, ProviderTimeoutError)
     assert error.stage == stage
