@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 from app.clients import client_at
 from app.main import create_app
 from app.settings import load_settings
-from tests.service import EMBEDDING, PATIENCE, QUESTION, ROUTES, at_upstream, error_of, serve
+from tests.service import PATIENCE, QUESTION, ROUTES, at_upstream, error_of, serve
 from tests.upstream import FakeUpstream
 
 SECRET = "sk-very-secret"
@@ -144,7 +144,7 @@ async def test_name_is_seen_and_key_never(capsys: pytest.CaptureFixture[str]) ->
         seen = []
         for key, status in asked:
             answer = await service.client.post(
-                "/v1/embeddings", json=EMBEDDING, headers=bearer(key)
+                "/v1/chat/completions", json=QUESTION, headers=bearer(key)
             )
             assert answer.status_code == status
             seen.append(str(answer.headers) + answer.text)

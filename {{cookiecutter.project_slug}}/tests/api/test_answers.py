@@ -106,6 +106,10 @@ OPENAI: dict[str, Case] = {
     "nothing": (b"", fails()),
     "a page": (b"<html><p>Bad gateway\n\n</html>", fails()),
     "error object": (HI + sse({"error": {"code": 429}}), fails(LIMITED, text="Hi")),
+    "error beside choices": (
+        HI + sse(body([{"index": 0, "finish_reason": "stop"}], error={"code": 429})) + DONE,
+        fails(LIMITED, text="Hi"),
+    ),
     "error text": (HI + sse({"error": "sorry"}), fails(UNAVAILABLE, text="Hi")),
     "error event": (HI + sse(b"gone", "error"), fails(UNAVAILABLE, text="Hi")),
     "error in a choice": (sse(body([{"error": {"code": 503}}])), fails(OVERLOADED, 503)),

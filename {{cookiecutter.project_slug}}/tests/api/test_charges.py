@@ -96,7 +96,9 @@ async def test_unknown_usage_gives_nothing_back(
     async with serve(**at_upstream(upstream, rate_limit_tokens=PLENTY)) as service:
         for number, usage in enumerate(UNUSABLE, start=1):
             stream = ({"choices": [hello]}, {"choices": [], "usage": usage}, b"[DONE]")
-            whole = sse({"choices": [message], "data": [], "usage": usage}).removeprefix(b"data: ")
+            whole = sse({"choices": [message], "data": [{}], "usage": usage}).removeprefix(
+                b"data: "
+            )
             is_stream = (path, body) in STREAMS
             upstream.script = Script(body=b"".join(map(sse, stream)) if is_stream else whole)
             answer = await service.ask(path, body)
