@@ -69,6 +69,20 @@ async def test_a_ping_is_a_sign_of_life(
         assert await anext(batches) == []
 
 
+async def test_white_space_may_come_long_before_json(
+    client: httpx.AsyncClient, upstream: FakeUpstream
+) -> None:
+    """A server that keeps the connection open by white space has its whole answer read."""
+    body = b'\n \n{"choices":[{"message":{"content":"Hi"}}]}'
+    upstream.script = Script(body=body, at_byte={3: Action.HOLD})
+    provider = OpenAIProvider(client, base_url=upstream.base_url)
+    async with provider.stream(QUESTION) as batches:
+        assert await anext(batches) == []
+        await upstream.wait_held(1)
+        upstream.release()
+        assert [chunk.text async for batch in batches for chunk in batch] == ["Hi", ""]
+
+
 ODD: list[Any] = [{}, [], "x", True, "7", -1, 7.5, MAX_TOKENS + 1]
 
 
