@@ -41,7 +41,8 @@ OPTIONAL = {
         tests/api/documents tests/test_whole.py tests/wiring/test_documents.py""",
     "vector_store and ingestion_client": "tests/api/documents/test_pages.py",
     "vector_store=sqlite": """
-        app/stores/sqlite.py tests/stores/on_sqlite.py tests/stores/test_sqlite.py""",
+        app/stores/sqlite.py tests/stores/on_sqlite.py tests/stores/test_sqlite.py
+        deploy/kubernetes/volume.yaml""",
     "vector_store=pgvector": """
         app/stores/pgvector.py tests/stores/on_pgvector.py tests/stores/test_pgvector.py""",
     "vector_store=qdrant": """
@@ -50,10 +51,19 @@ OPTIONAL = {
     "job_queue=celery": "app/documents/jobs/celery.py",
     "job_queue=taskiq": "app/documents/jobs/taskiq.py",
     "web_page": "app/web app/api/page.py tests/test_page.py",
+    "deployment": "Dockerfile .dockerignore compose.yaml",
+    "deployment=kubernetes": "deploy",
+    "vector_store=none, vector_store=pgvector, vector_store=qdrant": """
+        deploy/kubernetes/scaling.yaml""",
+    "job_queue and vector_store=pgvector, job_queue and vector_store=qdrant": """
+        deploy/kubernetes/worker.yaml""",
     "ci=github": ".github",
     "ci=gitlab": ".gitlab-ci.yml",
 }
-"""For each condition the files and folders that are there only where it holds."""
+"""For each condition the files and folders that are there only where it holds.
+
+A file in a folder of the table needs the folder's condition, too.
+"""
 MARKED_FILES = {".py", ".toml", ".yml", ".yaml", "Makefile", "Dockerfile", ".env.example"}
 CACHES = {
     "__pycache__", ".hypothesis", ".import_linter_cache", ".mypy_cache", ".pytest_cache",

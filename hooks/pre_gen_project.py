@@ -27,6 +27,7 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     "vector_store": ("sqlite", "pgvector", "qdrant", "none"),
     "job_queue": ("none", "celery", "taskiq"),
     "web_page": (True, False),
+    "deployment": ("docker", "kubernetes", "none"),
     "ci": ("github", "gitlab", "none"),
 }
 # What the service installs, in every variant: a project of such a name would need itself.

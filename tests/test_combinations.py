@@ -156,11 +156,12 @@ def test_no_file_speaks_of_what_was_taken_out(renderings: list[Rendering]) -> No
 
 
 def test_each_option_takes_out_its_own_paths(renderings: list[Rendering]) -> None:
-    """A path of the table is there exactly where a condition that holds asks for it."""
+    """A path of the table is there exactly where it and its folders are asked for."""
     for rendering in renderings:
-        kept = post_gen_project.optional_paths(rendering.answers)
+        gone = OPTIONAL_PATHS - post_gen_project.optional_paths(rendering.answers)
         for path in OPTIONAL_PATHS:
-            assert (rendering.project / path).exists() is (path in kept), f"{rendering}: {path}"
+            there = not any(f"{path}/".startswith(f"{folder}/") for folder in gone)
+            assert (rendering.project / path).exists() is there, f"{rendering}: {path}"
 
 
 def test_one_project_holds_the_same_files_as_the_template(template: Path, tmp_path: Path) -> None:

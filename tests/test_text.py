@@ -122,7 +122,7 @@ def test_every_rendered_file_parses(text: str) -> None:
             case ".toml":
                 tomllib.loads(source)
             case ".yml" | ".yaml":
-                yaml.safe_load(source)
+                list(yaml.safe_load_all(source))
             case ".json":
                 json.loads(source)
             case ".py":

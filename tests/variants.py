@@ -26,7 +26,7 @@ Pair = frozenset[tuple[str, Answer]]
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = "{{cookiecutter.project_slug}}"
 OFF = (False, "none")
-FILES_ONLY = frozenset({"license", "ci"})
+FILES_ONLY = frozenset({"license", "deployment", "ci"})
 INERT = FILES_ONLY | {"python_version"}
 MOST_RENDERINGS = 100
 """The full product is rendered up to this many; each takes a fifth of a second."""
