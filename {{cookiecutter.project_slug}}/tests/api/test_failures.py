@@ -148,6 +148,7 @@ async def test_no_slot_is_503(upstream: FakeUpstream, setting: str, kind: str) -
             assert (error.name, error.data["type"]) == ("error", kind)
             assert error.data["retry_after"] > 0
         assert (upstream.counts.received, service.queued) == (1, 0)
+        assert [model async for model in service.openai.models.list()]  # takes no slot
 
 
 RATE_LIMITED = sse(
