@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import textwrap
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cookiecutter.main import cookiecutter
@@ -76,6 +77,18 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> 
     end = "\n".join(f"{done.stdout}\n{done.stderr}".splitlines()[-REPORTED_LINES:])
     assert done.returncode == 0, f"$ {shown}\n{end}\nexit status {done.returncode}"
     return done.stdout
+
+
+def run_pytest(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> str:
+    """Run pytest by this command and return its report; no test may fail, and some must pass.
+
+    The root of its temporary files is its own: on the common one, each pytest that starts takes
+    away the right to look inside, which a PostgreSQL that runs as another user needs.
+    """
+    with TemporaryDirectory(prefix="v") as root:
+        report = run(command, cwd, PYTEST_DEBUG_TEMPROOT=root, **environment)
+    assert re.search(r"\b[1-9]\d* passed", report), report
+    return report
 
 
 def write_examples(guide: str, project: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import demo
 from interpreters import interpreter
-from projects import UV, render, run
+from projects import UV, render, run, run_pytest
 from smoke import serving
 from variants import defaults
 
@@ -43,7 +43,7 @@ def test_clients(project: Path, tmp_path: Path) -> None:
     packages = [f"--with={package}" for package in ("pytest", "aiohttp", *CLIENTS)]
     settings = {"LLM_PROVIDER": "openai", "LLM_ADAPTIVE": "false", "LOG_LEVEL": "WARNING"}
     with serving(project, OPENAI_BASE_URL=f"http://{demo.HOST}:{provider}/v1", **settings) as port:
-        report = run(
+        run_pytest(
             [
                 *(UV, "run", "--quiet", "--isolated", "--no-project", "--python", python()),
                 *(*packages, "pytest", "checks.py"),
@@ -53,7 +53,6 @@ def test_clients(project: Path, tmp_path: Path) -> None:
             PROVIDER=str(provider),
             **QUIET,
         )
-    assert "passed" in report
 
 
 @pytest.mark.nightly

@@ -20,7 +20,7 @@ import yaml
 
 from interpreters import interpreter
 from pre_gen_project import conflict
-from projects import UV, render, run
+from projects import UV, render, run, run_pytest
 from smoke import PACE, ask, program, serving
 from variants import ROOT, Answers, defaults, everything, load_options
 
@@ -330,5 +330,5 @@ def test_behind_a_proxy(template: Path, tmp_path: Path) -> None:
     shutil.copy(CHECKS, project / "tests/test_deployed.py")
     run([UV, "sync", "--quiet"], project, UV_PYTHON=interpreter(str(defaults()["python_version"])))
     run([UV, "pip", "install", "--quiet", CADDY], project)
-    report = run([program(project, "pytest"), "tests/test_deployed.py"], project)
+    report = run_pytest([program(project, "pytest"), "tests/test_deployed.py"], project)
     assert "10 passed" in report

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from interpreters import interpreter
-from projects import UV, render, run, write_examples
+from projects import UV, render, run, run_pytest, write_examples
 from smoke import program
 from variants import ROOT, defaults
 
@@ -29,5 +29,5 @@ def test_changes(template: Path, tmp_path: Path) -> None:
     run([UV, "sync", "--quiet"], project, UV_PYTHON=python)
     run([program(project, "ruff"), "check", "app"], project)
     run([program(project, "ruff"), "format", "--check", "app"], project)
-    report = run([program(project, "pytest"), "tests/test_extended.py"], project)
+    report = run_pytest([program(project, "pytest"), "tests/test_extended.py"], project)
     assert "8 passed" in report

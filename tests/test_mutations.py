@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from projects import copy_template, run
+from projects import copy_template, run_pytest
 from smoke import program
 from variants import ROOT, SERVICE
 
@@ -51,5 +51,5 @@ def test_is_caught(mutation: Mutation, everything_installed: Path, tmp_path: Pat
     file.write_text(file.read_text("utf-8").replace(mutation.old, mutation.new), "utf-8")
     pytest_ = program(everything_installed, "pytest")
     with pytest.raises(AssertionError, match=r"exit status (1|2|124)$"):
-        run(["timeout", "600", pytest_, "-x", *mutation.tests.split()], service)
+        run_pytest(["timeout", "600", pytest_, "-x", *mutation.tests.split()], service)
     shutil.rmtree(tmp_path)

@@ -11,21 +11,19 @@ List them: make test ARGS="--collect-only -q". Run one: make test ARGS="-k NAME"
 
 from __future__ import annotations
 
-import re
 import shutil
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
 from interpreters import interpreter
 from post_gen_project import holds
-from projects import UV, copy_template, render, run
+from projects import UV, copy_template, render, run, run_pytest
 from smoke import check_service, program
 from variants import SERVICE, Variant, defaults, load_all_variants, load_variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAME = 'Ünï "Çhat" \\ 👩‍💻'
@@ -67,17 +65,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         variants = load_all_variants() if nightly else load_variants()
         ids = [variant.name for variant in variants]
         metafunc.parametrize("variant", variants, ids=ids, scope="module")
-
-
-def run_pytest(command: Sequence[str | Path], cwd: Path, **environment: str | None) -> None:
-    """Run a project's pytest by this command; no test may fail, and some must pass.
-
-    The root of its temporary files is its own: on the common one, each pytest that starts takes
-    away the right to look inside, which a PostgreSQL that runs as another user needs.
-    """
-    with TemporaryDirectory(prefix="v") as root:
-        report = run(command, cwd, PYTEST_DEBUG_TEMPROOT=root, **environment)
-    assert re.search(r"\b[1-9]\d* passed", report), report
 
 
 @pytest.fixture(scope="module")

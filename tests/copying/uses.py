@@ -55,7 +55,9 @@ async def until(condition: Callable[[], object]) -> None:
 @asynccontextmanager
 async def client_of(api: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Serve an application, and yield a client for it."""
-    server = uvicorn.Server(uvicorn.Config(api, port=0, ws="none", log_level="critical"))
+    # A connection that is closed in the moment of its reuse would fail a request.
+    kept = {"timeout_keep_alive": 600, "log_level": "critical"}
+    server = uvicorn.Server(uvicorn.Config(api, port=0, ws="none", **kept))
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve())
         await until(lambda: server.started)
