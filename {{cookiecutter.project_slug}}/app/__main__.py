@@ -21,6 +21,10 @@ from app.wiring.documents import check_documents  # optional: vector_store
 AFTER_DRAIN = 3
 """Seconds for which uvicorn waits for connections after the service has drained."""
 
+KEEP_ALIVE = 75
+"""Seconds; longer than proxies keep idle connections (nginx and many load balancers: 60), or they
+would send a request on a connection in the moment of its closing."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -52,6 +56,7 @@ def main() -> None:
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=AFTER_DRAIN,
+            timeout_keep_alive=KEEP_ALIVE,
         )
 
 

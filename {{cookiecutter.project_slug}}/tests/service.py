@@ -232,7 +232,8 @@ async def _listening(app: FastAPI) -> AsyncIterator[uvicorn.Server]:
     # TCP by its number: without it asyncio leaves Nagle's delays of 40 ms on.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind((LOCALHOST, 0))
-        config = uvicorn.Config(app, port=listener.getsockname()[1], log_config=None)
+        port = listener.getsockname()[1]
+        config = uvicorn.Config(app, port=port, log_config=None, timeout_keep_alive=600)
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)

@@ -83,9 +83,12 @@ def run_main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
             monkeypatch.setenv(name, value)
         main()
 
+    def start(_: str, *, timeout_keep_alive: int, **__: object) -> None:
+        assert timeout_keep_alive > 60  # so long nginx keeps idle connections
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    monkeypatch.setattr("uvicorn.run", start)
     return run_with
 
 
