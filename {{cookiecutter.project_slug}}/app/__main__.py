@@ -22,8 +22,7 @@ AFTER_DRAIN = 3
 """Seconds for which uvicorn waits for connections after the service has drained."""
 
 KEEP_ALIVE = 75
-"""Seconds; longer than proxies keep idle connections (nginx and many load balancers: 60), or they
-would send a request on a connection in the moment of its closing."""
+"""Seconds; proxies keep idle connections for less (nginx: 60), so they never use a closed one."""
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,7 @@ METRICS_MEDIA_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 router = APIRouter(tags=["health"])
 
 
-@router.head("/health", include_in_schema=False)
-@router.get("/health", include_in_schema=False)
+@router.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> dict[str, str]:
