@@ -110,8 +110,9 @@ class Answer:
                 self.texts.append(text)
             else:
                 delta = chunk.delta
-                reasoning = delta.reasoning_content or delta.reasoning
-                self.others.append("".join(_strings([delta.content, reasoning, delta.tool_calls])))
+                reasoning = delta.reasoning_content or delta.reasoning or delta.reasoning_details
+                calls = delta.tool_calls or delta.function_call
+                self.others.append("".join(_strings([delta.content, reasoning, calls])))
             self.usage = chunk.usage or self.usage
             self.finish_reason = chunk.finish_reason or self.finish_reason
 
@@ -309,10 +310,10 @@ def _with_output_limit(request: JSONObject, most: int) -> JSONObject:
     return {**request, "max_tokens": most}
 
 
-def _strings(value: object) -> Iterator[str]:
-    """Find the texts in what a chunk adds, at any depth."""
+def _strings(value: object, levels: int = 20) -> Iterator[str]:
+    """Find the texts in what a chunk adds, so many levels deep."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
+    elif levels and isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
+            yield from _strings(part, levels - 1)

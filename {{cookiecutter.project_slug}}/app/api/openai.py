@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
+from msgspec.json import encode
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PositiveInt
 from pydantic_core import to_json
 
@@ -149,7 +150,7 @@ async def models(request: Request, admission: AdmissionDep) -> dict[str, object]
     async with admission.services.drain.bound():
         listed = await while_connected(request, admission.services.provider.models())
     if allowed := admission.services.settings.llm_models_allowed:
-        known = {model.get("id"): model for model in listed}
+        known = {str(model.get("id")): model for model in listed}
         listed = [
             known.get(name, {"id": name, "object": "model", "created": 0}) for name in allowed
         ]
@@ -157,4 +158,4 @@ async def models(request: Request, admission: AdmissionDep) -> dict[str, object]
 
 
 def _response(answered: JSONObject, admission: Admission) -> Response:
-    return Response(to_json(answered), media_type="application/json", headers=admission.headers)
+    return Response(encode(answered), media_type="application/json", headers=admission.headers)

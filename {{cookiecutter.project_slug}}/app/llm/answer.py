@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from msgspec import ValidationError
 from msgspec.json import decode
 
-from .base import BrokenStreamError, Chunk, JSONObject, ProviderError
+from .base import BrokenStreamError, Chunk, JSONObject, ProviderError, without_nulls
 from .sse import SSEDecoder
 
 if TYPE_CHECKING:
     from .transport import HTTPProvider
 
+MAX_HALVES = 64
+"""Texts of an answer that may wait for the second half of a surrogate pair."""
 FIRST_HALF, SECOND_HALF = "\ud800", "\udc00"
 """The lowest of each half of a surrogate pair."""
 Halves = dict[tuple[object, ...], str]
@@ -74,7 +76,7 @@ class AnswerReader:
     def decoded(self, data: bytes, decoder: Callable[[bytes], Chunk]) -> Chunk:
         """Decode an event once; one that is not Unicode is decoded, mended and encoded again."""
         if not self._halves:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 return decoder(data)
         return self.chunk(self.source.parse(data))
 
@@ -108,8 +110,9 @@ def _as_chunks(completion: JSONObject) -> list[JSONObject]:
     for choice in completion["choices"]:
         delta = {**(choice.get("message") or {})}
         if calls := delta.get("tool_calls"):
-            delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
-        choices.append({"index": 0, **choice, "delta": delta, "message": None})
+            numbered = enumerate(map(without_nulls, calls))
+            delta["tool_calls"] = [{"index": at, **call} for at, call in numbered]
+        choices.append({"index": 0, **without_nulls(choice), "delta": delta, "message": None})
     usage = {**head, "choices": [], "usage": completion.get("usage")}
     return [{**head, "choices": choices}, usage]
 
@@ -117,10 +120,13 @@ def _as_chunks(completion: JSONObject) -> list[JSONObject]:
 def read_json(data: bytes) -> Any:  # noqa: ANN401
     """Decode JSON as leniently as Python's SDKs: halves of surrogate pairs and NaN are read.
 
-    Bytes that are not UTF-8 are replaced. ValueError if it is no JSON for them either.
+    Bytes that are not UTF-8 are replaced. ValueError if it is no JSON for them either, or nested
+    too deeply.
     """
     try:
         return decode(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     except ValueError:
         return json.loads(data.decode("utf-8-sig", "replace"))
 
@@ -134,7 +140,7 @@ def mend(value: Any, held: Halves | None = None, place: tuple[object, ...] = ())
         awaited = {key[-1]: "" for key in held or () if key[:-1] == place}
         given = {name: part for name, part in value.items() if part is not None}
         parts = {name: mend(part, held, (*place, name)) for name, part in (awaited | given).items()}
-        return value | parts
+        return {_unicode(name): part for name, part in (value | parts).items()}
     if isinstance(value, list):
         return [mend(part, held, (*place, _index(part, at))) for at, part in enumerate(value)]
     if not isinstance(value, str):
@@ -142,10 +148,15 @@ def mend(value: Any, held: Halves | None = None, place: tuple[object, ...] = ())
     text = value
     if held is not None:
         text = held.pop(place, "") + value
-        if value and FIRST_HALF <= value[-1] < SECOND_HALF:
+        if value and FIRST_HALF <= value[-1] < SECOND_HALF and len(held) < MAX_HALVES:
             held[place], text = text[-1], text[:-1]
+    return _unicode(text)
+
+
+def _unicode(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _index(part: object, at: int) -> object:
-    return part.get("index", at) if isinstance(part, dict) else at
+def _index(part: object, at: int) -> int:
+    index = part.get("index") if isinstance(part, dict) else at
+    return index if isinstance(index, int) else at

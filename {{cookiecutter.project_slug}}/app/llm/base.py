@@ -145,6 +145,7 @@ class Delta(Struct, gc=False):
     refusal: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
+    reasoning_details: Any = None
     tool_calls: Any = None
     function_call: Any = None
     thinking_blocks: Any = None

@@ -38,6 +38,7 @@ class SSEDecoder:
         self._at_start = True
         self._event = ""
         self._data: list[bytes] = []
+        self._data_size = self._line_size = 0  # bytes of the unfinished event, and of its last line
 
     def feed(self, received: bytes) -> list[ServerSentEvent]:
         """Take the bytes of one read and return the events that they complete, in order."""
@@ -50,11 +51,13 @@ class SSEDecoder:
                 events.append(ServerSentEvent(self._event or "message", b"\n".join(self._data)))
             self._data = []
             self._event = ""
+            self._data_size = 0
         self._check_size()
         return events
 
     def _complete_lines(self, received: bytes) -> list[bytes]:
         self._pieces.append(received)
+        self._line_size += len(received)
         if not self._at_start and b"\n" not in received and b"\r" not in received:
             return []  # a long line is joined once, at its end
         text = b"".join(self._pieces)
@@ -73,6 +76,7 @@ class SSEDecoder:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, unfinished = text.split(b"\n")
         self._pieces.append(unfinished)
+        self._line_size = len(unfinished)
         return lines
 
     def _take_field(self, line: bytes) -> None:
@@ -80,12 +84,12 @@ class SSEDecoder:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
+            self._data_size += len(value) + 1  # an empty line of data takes memory too
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
 
     def _check_size(self) -> None:
-        # An empty line of data takes memory too.
-        held = sum(map(len, self._pieces)) + sum(map(len, self._data)) + len(self._data)
+        held = self._data_size + self._line_size
         if held > self._max_event_bytes:
             raise BrokenStreamError(
                 f"an event of {held} bytes is over max_event_bytes, {self._max_event_bytes}"

@@ -94,13 +94,14 @@ class HTTPProvider:
         """Request a whole answer; see `Provider.complete`."""
         body = self._body(request, stream=False)
         answered = await self._request("POST", self.path, body)
-        completion = self._completion(mend(self.parse(answered)))
-        self._reader().whole(completion)  # raises if it is malformed or says nothing
+        with transport_errors(self.name):
+            completion = self._completion(mend(self.parse(answered)))
+            self._reader().whole(completion)  # raises if it is malformed or says nothing
         return completion
 
     async def models(self) -> list[JSONObject]:
         """List the models; see `Provider.models`. Some servers send the bare list, or null."""
-        listed = self._read_json(await self._request("GET", self.models_path))
+        listed = mend(self._read_json(await self._request("GET", self.models_path)))
         if isinstance(listed, dict):
             if listed.get("error"):
                 raise self.answer_error(listed)
@@ -137,7 +138,7 @@ class HTTPProvider:
         reader = self._reader()
         with transport_errors(self.name):
             received = await anext(body, b"")
-            while received.isspace():  # keeps the connection open until the answer is whole
+            while received and not received.strip(BEFORE_JSON):  # until the answer is whole
                 yield []
                 received = await anext(body, b"")
             if received.lstrip(BEFORE_JSON).startswith((b"{", b"[")):
@@ -180,7 +181,7 @@ class HTTPProvider:
             response = await self.client.request(
                 method, self._url(path), content=content, headers=JSON | self._headers()
             )
-        self._check(response, response.content)
+            self._check(response, response.content)
         return response.content
 
     def _read_json(self, data: bytes) -> Any:  # noqa: ANN401
@@ -236,13 +237,15 @@ class HTTPProvider:
         detail, code, param = (
             str(details.get(name) or "") for name in ("message", "code", "param")
         )
+        if self.api_key:  # some servers quote it
+            detail = detail.replace(self.api_key, "…")
         return kind(message, detail=detail, code=code or None, param=param or None)
 
 
 def _encode(body: JSONObject) -> bytes:
     try:
         return encode(body)
-    except ValueError as error:  # as a rule half a surrogate pair, which JSON's \ud800 can hold
+    except (ValueError, RecursionError) as error:  # half a surrogate pair, or too deeply nested
         raise ProviderRejectedError("the request cannot be encoded as UTF-8 JSON") from error
 
 
@@ -260,12 +263,12 @@ def _body(response: httpx.Response) -> AsyncIterator[bytes]:
 
 async def _read_bounded(body: AsyncIterator[bytes], most: int) -> bytes:
     """Read a body up to a bound: it may be endless."""
-    content = b""
+    content = bytearray()
     async for received in body:
         content += received
         if len(content) >= most:
             break
-    return content
+    return bytes(content)
 
 
 @contextmanager
@@ -273,6 +276,8 @@ def transport_errors(name: str) -> Iterator[None]:
     """Raise what httpx raises inside as errors of the provider `name`."""
     try:
         yield
+    except RecursionError:
+        raise BrokenStreamError(f"{name} sent JSON that is nested too deeply") from None
     except httpx.DecodingError as error:
         raise BrokenStreamError(f"{name}: cannot decompress the answer") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:

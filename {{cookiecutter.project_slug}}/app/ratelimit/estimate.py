@@ -9,6 +9,7 @@ hexadecimal 2.3 times as many, base64 2.9 times. Needs: the standard library.
 
 import json
 from collections.abc import Mapping
+from math import ceil, inf
 from typing import Any
 
 ASCII_PER_TOKEN = 4
@@ -43,7 +44,7 @@ def estimate_tokens(request: Mapping[str, Any], most: int = 0) -> int:
 
 
 def _positive(value: object, otherwise: int) -> int:
-    return value if isinstance(value, int) and value > 0 else otherwise
+    return ceil(value) if isinstance(value, int | float) and 0 < value < inf else otherwise
 
 
 def estimate_prompt(request: Mapping[str, Any]) -> int:

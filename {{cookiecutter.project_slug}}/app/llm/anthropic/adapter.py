@@ -178,7 +178,7 @@ class _Answer(AnswerReader):
     def _decoded(self, data: bytes) -> _Event:
         try:
             return decode(data)
-        except ValueError:  # another format, or text that is not Unicode
+        except (ValueError, RecursionError):  # another format, or text that is not Unicode
             body = self.source.parse(data)
         try:
             return convert(body, _Event)
@@ -198,8 +198,8 @@ class _Answer(AnswerReader):
                 return self._add(event.index, delta)
             case _Event(type="content_block_stop"):
                 return self._stop(event.index)
-            case _Event(type="message_delta", delta=_Block(stop_reason=reason)):
-                return self._end(reason, event.usage)
+            case _Event(type="message_delta"):
+                return self._end(event.delta.stop_reason if event.delta else None, event.usage)
         return []
 
     def _start(self, index: int | None, block: _Block) -> list[Chunk]:

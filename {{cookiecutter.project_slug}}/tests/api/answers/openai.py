@@ -13,6 +13,7 @@ from tests.api.answers import (
     fails,
     says,
 )
+from tests.service import SERVICE_KEY
 from tests.upstream import sse
 
 
@@ -77,6 +78,7 @@ OPENAI: dict[str, Case] = {
     "no end": (HI, fails(text="Hi")),
     "no end of an event": (HI + b'data: {"cho', fails(text="Hi")),
     "no chunk": (HI + sse({"choices": ["x"]}) + END, fails(text="Hi")),
+    "too deep": (HI + sse(b'{"x":' + b"[" * 100_000) + END, fails(text="Hi")),
     "no JSON": (HI + sse(b"{x") + END, fails(text="Hi")),
     # Whole answers that are not as the standard has them.
     "a pair over chunks": (delta("hi \ud83d") + delta("\ude00!") + END, says("hi 😀!")),
@@ -161,6 +163,14 @@ OPENAI: dict[str, Case] = {
 OPENAI_PLAIN: dict[str, Case] = {
     "words beside null": (dumped(MINIMAX), fails(UNAVAILABLE), ("no balance",)),
     "choices empty": (dumped(body([])), fails()),
+    "too deep": (b'{"x":' + b"[" * 600 + b"]" * 600 + b"}", fails()),
+    "an error too deep": (b'{"error":' * 600 + b"1" + b"}" * 600, fails(UNAVAILABLE)),
+    "the key of the service": (
+        dumped({"code": "Bad", "message": f"bad key {SERVICE_KEY}"}),
+        fails(UNAVAILABLE),
+        ("bad key …",),
+    ),
+    "half a pair in a name": (plain({"content": "Hi", "\ud83d": 1}), says("Hi")),
     "an empty object": (b"{}", fails()),
     "a list": (b"[]", fails(UNAVAILABLE)),
     "error in a list": (b'[{"error":{"code":429}}]', fails(LIMITED, 429)),

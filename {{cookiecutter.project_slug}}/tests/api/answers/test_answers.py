@@ -26,7 +26,7 @@ from tests.api.answers.anthropic import (
     end,
 )
 from tests.api.answers.openai import END, HI, OPENAI, OPENAI_PLAIN, delta, plain
-from tests.service import COMPLETION, QUESTION, RunningService, events_of, serve
+from tests.service import COMPLETION, QUESTION, SERVICE_KEY, RunningService, events_of, serve
 from tests.upstream import Action, FakeUpstream, Script
 
 
@@ -34,6 +34,7 @@ from tests.upstream import Action, FakeUpstream, Script
 async def serving(upstream: FakeUpstream, wire: str, **more: Any) -> AsyncIterator[RunningService]:
     """Run the service with this upstream as its provider, without retries."""
     urls = {"openai_base_url": upstream.base_url, "anthropic_base_url": upstream.origin}
+    urls |= {"openai_api_key": SERVICE_KEY}
     async with serve(llm_provider=wire, llm_model="m", **urls, **more) as service:
         service.services.provider._retry = Retry(attempts=1)  # type: ignore[attr-defined]
         yield service
