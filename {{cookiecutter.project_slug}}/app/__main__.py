@@ -22,7 +22,7 @@ AFTER_DRAIN = 3
 """Seconds for which uvicorn waits for connections after the service has drained."""
 
 KEEP_ALIVE = 75
-"""Seconds; proxies keep idle connections for less (nginx: 60), so they never use a closed one."""
+"""Seconds. A proxy must close idle connections earlier, as nginx does after 60."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,8 @@ def main() -> None:
 
 async def _bind_once(host: str, port: int) -> list[str]:
     """Bind as uvicorn will, and let go: it would say less, and only after it has started."""
-    serving = asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
+    loop = asyncio.get_running_loop()
+    serving = loop.create_server(asyncio.Protocol, host, port, start_serving=False)
     async with await serving as server:
         return [listener.getsockname()[0] for listener in server.sockets]
 

@@ -50,7 +50,8 @@ DEFAULT_MODELS: dict[str, str] = {
 
 def _base_url(value: str) -> str:
     url = AnyHttpUrl(value)
-    if url.username or url.password or url.query or url.fragment:
+    is_plain = url.username is url.password is url.query is url.fragment is None
+    if not (is_plain and url.port and all((url.host or "").split("."))):
         raise ValueError("should be like https://host:port/path, with no user, key or query in it")
     return str(url).rstrip("/")
 

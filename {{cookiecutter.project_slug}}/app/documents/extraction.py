@@ -34,6 +34,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n[\w-]+[ \t]*:.*\n(?:.+\n)*?---[ \t]*(?:\n|\Z)")
 """Without blank lines, so that text between two rules is not taken for it."""
 _TITLE = re.compile(r"^title[ \t]*:(.+)", re.MULTILINE)
+_FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)", re.MULTILINE)
 _PAGE = ConversionOptions(
     exclude_selectors=["svg", "iframe"], inline_data_media="alt_text_only", compact_tables=True
@@ -82,7 +83,8 @@ def extract(content: bytes, *, media_type: str = "", filename: str = "") -> tupl
 
 def _kind(content: bytes, media_type: str, filename: str) -> str:
     """Tell a document by its bytes (PDF), else its name, its media type, its bytes (HTML)."""
-    if b"%PDF-" in content[:_SNIFFED]:
+    # Text may be about PDFs.
+    if b"%PDF-" in content[: len("%PDF-") if media_type.startswith("text/") else _SNIFFED]:
         return "pdf"
     known = _KINDS.get(PurePath(filename).suffix.lower()) or _KINDS.get(media_type)
     sniffed = "html" if _HTML.match(content) and not media_type.startswith("text/") else "text"
@@ -104,7 +106,7 @@ def _titled(text: str) -> tuple[str, str]:
     if front_matter := _FRONT_MATTER.match(text):
         title = _TITLE.search(front_matter[0])
         text = text[front_matter.end() :]
-    title = title or _HEADING.search(text)
+    title = title or _HEADING.search(_FENCED.sub("", text))
     return (title[1].strip().strip("\"'") if title else ""), text
 
 

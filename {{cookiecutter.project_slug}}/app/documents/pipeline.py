@@ -32,7 +32,7 @@ PAUSE = 30.0
 """Seconds for which a slot stays unused after an error that is not the document's."""
 ATTEMPT_TIMEOUT = 900.0
 TRUSTED = 0.8
-"""The part of a lease in which a step goes on without a renewal: it began before it was known."""
+"""The part of a lease after which a step ends if there was no renewal."""
 
 Read = Callable[..., Awaitable[tuple[str, list[str]]]]
 """Returns the title and the passages of a document; see `Reader.read`."""
@@ -207,9 +207,10 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._catalogue.lease / 3)
+            began = loop.time()
             try:
                 held = await self._catalogue.renew(document)
-                lease.reschedule(loop.time() + (TRUSTED * self._catalogue.lease if held else 0.0))
+                lease.reschedule(began + (TRUSTED * self._catalogue.lease if held else 0.0))
             except Exception as error:  # noqa: BLE001 -- the timeout ends the step in time
                 log.warning("document %s: lease not renewed: %s", document.id, error)
 

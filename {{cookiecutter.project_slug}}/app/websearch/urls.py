@@ -45,7 +45,7 @@ def _is_public(host: str) -> bool:
     try:
         address = IPv4Address(host)
     except AddressValueError:
-        name = host.rstrip(".")  # an IPv6 address has no dot
-        return "." in name and not LOCAL_NAME.search(name)
+        name = host.removesuffix(".")  # an IPv6 address has no dot
+        return "." in name and all(name.split(".")) and not LOCAL_NAME.search(name)
     listed = address.is_multicast or any(address in network for network in NOT_PUBLIC)
     return address.is_global and not listed

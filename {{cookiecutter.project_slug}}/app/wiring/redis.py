@@ -6,6 +6,7 @@ Without REDIS_URL each process has its share of them.
 from contextlib import AsyncExitStack
 
 import structlog
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -21,13 +22,20 @@ CONNECT_TIMEOUT = 1.0
 log = structlog.get_logger(__name__)
 
 
+def _connect(url: str, deadline: float) -> Redis:
+    try:
+        return connect(url, deadline=deadline)
+    except ValueError as error:
+        raise ValueError(f"REDIS_URL: {error}") from None
+
+
 async def slots_on_redis(
     limiter: ConcurrencyLimiter, name: str, limit: int, settings: Settings, stack: AsyncExitStack
 ) -> ConcurrencyLimiter:
     """Return a limiter like this one that shares `limit` slots; without REDIS_URL, this one."""
     if settings.redis_url is None:
         return limiter
-    client = connect(str(settings.redis_url.get_secret_value()), deadline=CONNECT_TIMEOUT)
+    client = _connect(str(settings.redis_url.get_secret_value()), CONNECT_TIMEOUT)
     client.set_retry(Retry(NoBackoff(), 1))  # a message may be repeated, as after a cut connection
     await stack.enter_async_context(client)
     shared = RedisSemaphore(
@@ -51,7 +59,7 @@ async def limits_on_redis(
     if settings.redis_url is None:
         log.warning("REDIS_URL is not set: each process has its share of all limits")
         return limits
-    client = connect(str(settings.redis_url.get_secret_value()), deadline=DEADLINE)
+    client = _connect(str(settings.redis_url.get_secret_value()), DEADLINE)
     await stack.enter_async_context(client)
     limiter = RedisRateLimiter(
         client,
