@@ -1,8 +1,8 @@
 """Load the running service: users stream answers, and some leave early. Run it by `make load`.
 
-Beside Locust's own figures the report has the time to the first token, the mean time between
-tokens, and whole answers. A refusal with 429 or 503, before or after the response started, is
-reported as shed. Lost streams and all other errors are failures, so that Locust exits with 1.
+In addition to Locust's own figures, the report shows the time to the first token, the mean time
+between tokens, and whole answers. A refusal with 429 or 503, before or after the response started,
+is reported as shed. Lost streams and all other errors are failures, so that Locust exits with 1.
 """
 
 import json
@@ -50,9 +50,10 @@ class Reader(HttpUser):
         ) as response:
             if response.status_code in SHED:
                 shed(response)
-            elif response.ok:
+            elif response.status_code == HTTPStatus.OK:  # 0 without a connection
                 self._follow(response, started, most)
-            response.close()
+            if response.raw:
+                response.close()
 
     def _follow(self, response: ResponseContextManager, started: float, most: int | None) -> None:
         arrivals: list[float] = []
