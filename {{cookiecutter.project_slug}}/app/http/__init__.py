@@ -1,1 +1,1 @@
-"""The HTTP client that all calls of the service share."""
+"""A transport for httpx on asyncio protocols and httptools, and the client that uses it."""

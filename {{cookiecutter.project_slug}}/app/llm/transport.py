@@ -281,24 +281,10 @@ def transport_errors(name: str) -> Iterator[None]:
     except httpx.DecodingError as error:
         raise BrokenStreamError(f"{name}: cannot decompress the answer") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:
-        raise BrokenStreamError(f"{name} cut the connection") from error
+        raise BrokenStreamError(f"{name} sent no whole response", detail=str(error)) from error
+    except httpx.TimeoutException as error:
+        message = f"{name} could not be connected to in time"
+        raise ProviderTimeoutError(message, stage="connect") from error
     except httpx.HTTPError as error:
-        # httpx-aiohttp raises ConnectTimeout also where the connection was refused or cut.
-        mistaken = _is_aiohttp(error.__cause__) and not isinstance(error.__cause__, TimeoutError)
-        if isinstance(error, httpx.TimeoutException) and not mistaken:
-            message = f"{name} could not be connected to in time"
-            raise ProviderTimeoutError(message, stage="connect") from error
-        cause = error.__cause__ or error  # names DNS, the socket, TLS or the proxy
-        reason = f"{type(cause).__name__}: {cause}"
+        reason = f"{type(error).__name__}: {error}"  # names DNS, the socket, TLS or the proxy
         raise ProviderUnavailableError(f"{name} cannot be reached", detail=reason) from error
-    except Exception as error:
-        if not _is_aiohttp(error):
-            raise
-        # Not from `error`: its repr has the request's headers, and so the key.
-        reason = str(getattr(error, "message", "")).partition(":")[0]
-        raise BrokenStreamError(f"{name} sent something that is not HTTP", detail=reason) from None
-
-
-def _is_aiohttp(error: BaseException | None) -> bool:
-    """Whether this is an error of the transport below httpx, which httpx has no name for."""
-    return type(error).__module__.partition(".")[0] == "aiohttp"

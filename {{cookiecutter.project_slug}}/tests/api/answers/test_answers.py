@@ -209,7 +209,7 @@ MEBIBYTE = 1024 * 1024
     [
         (16 * MEBIBYTE, 32 * 1024, None),
         (24 * MEBIBYTE, 0, "over max_event_bytes, 20971520"),
-        (0, 128 * 1024, "Got more than 65536 bytes"),
+        (0, 128 * 1024, "more than 65536 bytes of headers"),
     ],
 )
 async def test_sizes(
