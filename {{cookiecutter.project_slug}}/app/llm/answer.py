@@ -154,9 +154,11 @@ def mend(value: Any, held: Halves | None = None, place: tuple[object, ...] = ())
 
 
 def _unicode(text: str) -> str:
+    """Replace each half of a surrogate pair by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _index(part: object, at: int) -> int:
+    """Return the number by which a part is continued, such as that of a tool call."""
     index = part.get("index") if isinstance(part, dict) else at
     return index if isinstance(index, int) else at

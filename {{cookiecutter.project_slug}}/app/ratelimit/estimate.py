@@ -44,6 +44,7 @@ def estimate_tokens(request: Mapping[str, Any], most: int = 0) -> int:
 
 
 def _positive(value: object, otherwise: int) -> int:
+    """Return a limit as a whole number; `otherwise` for what limits nothing, such as -1."""
     return ceil(value) if isinstance(value, int | float) and 0 < value < inf else otherwise
 
 

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 def _connect(url: str, deadline: float) -> Redis:
+    """Return a client, or name the setting whose URL redis-py does not accept."""
     try:
         return connect(url, deadline=deadline)
     except ValueError as error:
