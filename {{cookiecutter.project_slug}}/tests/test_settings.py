@@ -22,7 +22,7 @@ BAD_VALUES = {
         "http://999.1.1.1", "http://[::1", "http://localhost:port", "http://localhost:65536",
         "http://localhost/v1?key=x",
     ],
-    "ANTHROPIC_BASE_URL": ["http://user:password@localhost"],
+    "ANTHROPIC_BASE_URL": ["http://user:password@localhost", "http://h?", "http://h/#", "http://a..b"],
     "RATE_LIMIT_WINDOW": ["inf", "1e-9"],
     "DRAIN_TIMEOUT": ["inf"],
     "ECHO_TOKEN_INTERVAL": ["nan"],

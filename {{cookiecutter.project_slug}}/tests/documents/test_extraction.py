@@ -22,6 +22,8 @@ PAGE_TEXT = "# Heading\n\nSome **text**."
         (b"# no Markdown", "text/plain", "dir\\a.b.txt", "a.b", "# no Markdown"),
         (b"# One\n\ntext", "text/markdown", "", "One", "# One\n\ntext"),
         (b"text\n# One", "text/plain", "x.MD", "One", "text\n# One"),
+        (b"```\n# no\n```\n# One", "", "x.md", "One", "```\n# no\n```\n# One"),
+        (b"A file begins with %PDF-1.7", "text/plain", "x", "x", "A file begins with %PDF-1.7"),
         (b"# One\n\n<p>a", "text/html", "x.md", "One", "# One\n\n<p>a"),
         (b"# " + b"word " * 90, "", "x.md", f"{'word ' * 39}word", f"# {'word ' * 89}word"),
         (b"---\ntitle: 'It''s'\na: b\n---\ntext", "", "x.md", "It''s", "text"),

@@ -36,6 +36,7 @@ ODD_SPELLINGS = (
     "127.0.0.0x1 %31%32%37.0.0.1 example.1 [127.0.0.1] [1]"
 )
 NAMES = (
+    "127.0.0.1.. 169.254.169.254%2E%2E a..b .example.com "
     "localhost LOCALHOST. a.localhost a.localhost.. ⓛocalhost localhost.localdomain redis com "
     "x.INTERNAL metadata.google.internal printer.local router.lan nas.home.arpa example.com%00 "
     "127.0.0.1\\@example.com ℀.com xn--\xfc.de example.com:port example.com:99999 "
