@@ -101,7 +101,9 @@ class HTTPProvider:
 
     async def models(self) -> list[JSONObject]:
         """List the models; see `Provider.models`. Some servers send the bare list, or null."""
-        listed = mend(self._read_json(await self._request("GET", self.models_path)))
+        answered = await self._request("GET", self.models_path)
+        with transport_errors(self.name):
+            listed = mend(self._read_json(answered))
         if isinstance(listed, dict):
             if listed.get("error"):
                 raise self.answer_error(listed)

@@ -201,6 +201,16 @@ async def test_models(
         assert [model.id async for model in service.openai.models.list()] == names
 
 
+async def test_models_nested_too_deeply(upstream: FakeUpstream) -> None:
+    """A list that no parser accepts, or that is costly to read, is the provider's failure."""
+    async with serving(upstream, "openai") as service:
+        for levels in (5_000, 100_000):
+            upstream.script = Script(body=b"[" * levels + b"]" * levels)
+            with pytest.raises(openai.APIStatusError) as caught:
+                await service.openai.models.list()
+            assert (caught.value.status_code, caught.value.type) == (502, BROKEN)
+
+
 MEBIBYTE = 1024 * 1024
 
 
