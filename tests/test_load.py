@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+import demo
 from interpreters import interpreter
 from projects import UV, clean_environment, render, run
 from smoke import serving
@@ -93,3 +94,10 @@ def test_failures(project: Path, answer: bytes) -> None:
     with broken_service(answer) as port:
         status, _ = load(project, port, 3)
     assert status
+
+
+def test_no_connection(project: Path) -> None:
+    """A service that cannot be reached fails the run, and its requests are counted."""
+    status, requests = load(project, demo.free_port(0), 3)
+    assert status
+    assert requests["/chat"]

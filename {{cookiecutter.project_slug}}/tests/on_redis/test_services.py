@@ -103,6 +103,13 @@ async def process(url: str | None, name: str = "web") -> AsyncIterator[Concurren
         yield await slots_on_redis(own, name, 2, settings, stack)
 
 
+async def test_bad_option_names_the_setting() -> None:
+    """An option of the URL that redis-py does not accept ends the start, and names REDIS_URL."""
+    with pytest.raises(ValueError, match=r"^REDIS_URL: .*'db'"):
+        async with process("unix:///socket?db=z"):
+            pass
+
+
 async def test_slots_are_shared_by_name(shared_server: ValkeyServer) -> None:
     """One process may use all slots of a name; then another has none of them."""
     url = url_of(shared_server)
