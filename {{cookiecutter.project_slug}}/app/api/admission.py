@@ -38,7 +38,7 @@ from app.llm.base import (
     usage_of,
 )
 from app.ratelimit.base import Reservation
-from app.ratelimit.estimate import estimate_prompt, estimate_text, estimate_tokens
+from app.ratelimit.estimate import LIMITS, estimate_prompt, estimate_text, estimate_tokens
 from app.ratelimit.headers import rate_limit_fields
 from app.retrieval.base import Retrieved
 from app.retrieval.prompt import cite, fit, question_of
@@ -262,10 +262,9 @@ class Admission:
         self._held.callback(self._count_usage)
         if not self._budgets:
             return request
+        limiter, most = self.services.limits.limiter, self.services.settings.llm_max_tokens
         if any(budget.unit == "tokens" for budget in self._budgets):
-            request = _with_output_limit(request, self.services.settings.llm_max_tokens)
-        limiter = self.services.limits.limiter
-        most = self.services.settings.llm_max_tokens
+            request = _with_output_limit(request, most)
         reservation = await limiter.reserve(self._budgets, tokens=estimate_tokens(request, most))
         self._held.callback(self._settle, reservation, request)
         own = [status for status in reservation.statuses if status.budget.key != TIER]
@@ -304,7 +303,7 @@ AdmissionDep = Annotated[Admission, Depends(admit)]
 
 def _with_output_limit(request: JSONObject, most: int) -> JSONObject:
     """Bound a chat request that names no maximum of its own, so that its cost is bounded."""
-    named = (request.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    named = (request.get(name) for name in LIMITS)
     if "messages" not in request or any(limit is not None for limit in named):
         return request
     return {**request, "max_tokens": most}

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from app.api.admission import AdmissionDep, Answer
 from app.api.bodies import MAX_MESSAGES, GuardedRoute
 from app.api.errors import describe, refusals
-from app.api.stream import EventStream, described
+from app.api.stream import PING, EventStream, described
 from app.llm.base import Chunk, JSONObject
 from app.retrieval.base import Retrieved
 
@@ -43,9 +43,6 @@ RESPONSES = {
 }
 
 router = APIRouter(tags=["chat"], route_class=GuardedRoute)
-
-
-PING = b": ping\n\n"
 
 
 class Message(BaseModel):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from app.api.admission import Answer
 
 Result = TypeVar("Result")
+PING_EVENT = ServerSentEvent(comment="ping", sep="\n")
+PING = PING_EVENT.encode()
+"""A comment, which clients skip: it keeps proxies from cutting a silent stream."""
 log = structlog.get_logger(__name__)
 
 
@@ -79,7 +82,9 @@ class EventStream(EventSourceResponse):
         ping: float,
         send_timeout: float,
     ) -> None:
-        super().__init__(events, ping=ping, ping_message_factory=_ping, send_timeout=send_timeout)
+        super().__init__(
+            events, ping=ping, ping_message_factory=lambda: PING_EVENT, send_timeout=send_timeout
+        )
         self._events = events
         self._encode_error = encode_error
         self._waits = Interruptible()
@@ -122,10 +127,6 @@ class EventStream(EventSourceResponse):
         while not (events := await self._events.__anext__()):
             pass
         return events
-
-
-def _ping() -> ServerSentEvent:
-    return ServerSentEvent(comment="ping", sep="\n")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -11,7 +11,7 @@ Source of the format: https://platform.openai.com/docs/api-reference/chat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.json import encode
@@ -19,6 +19,7 @@ from msgspec.json import encode
 from app.errors import ServiceError
 
 JSONObject = dict[str, Any]
+T = TypeVar("T")
 
 MAX_TOKENS = 10**9
 """No answer costs more: a higher count is a provider's mistake."""
@@ -115,6 +116,16 @@ class Usage:
     completion_tokens: int
 
 
+def read_counts(usage: object, kind: type[T]) -> T | None:
+    """Read token counts; None, unknown, where there are none, or one makes no sense."""
+    if not usage or not isinstance(usage, dict):
+        return None
+    try:
+        return convert(without_nulls(usage), kind)
+    except ValidationError:
+        return None
+
+
 class _Counts(Struct):
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
@@ -124,15 +135,11 @@ class _Counts(Struct):
 def usage_of(body: Mapping[str, Any]) -> Usage | None:
     """Read the `usage` object of a completion or an embedding.
 
-    A missing count is 0. None, unknown, where there is no usage or a count makes no sense. What
-    only the total has is reasoning that some providers count apart.
+    A missing count is 0; None as `read_counts`. What only the total has is reasoning that some
+    providers count apart.
     """
-    usage = body.get("usage")
-    if not usage or not isinstance(usage, dict):
-        return None
-    try:
-        counts = convert(without_nulls(usage), _Counts)
-    except ValidationError:
+    counts = read_counts(body.get("usage"), _Counts)
+    if counts is None:
         return None
     completion = max(counts.completion_tokens, counts.total_tokens - counts.prompt_tokens)
     return Usage(counts.prompt_tokens, completion)

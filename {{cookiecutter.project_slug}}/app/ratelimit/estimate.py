@@ -15,6 +15,7 @@ from typing import Any
 ASCII_PER_TOKEN = 4
 BYTES_PER_TOKEN = 3
 LIMITS = ("max_completion_tokens", "max_tokens")
+"""Fields that bound the output; the first that is given counts."""
 PER_MESSAGE = 4
 """Role and delimiters (OpenAI cookbook, "How to count tokens with tiktoken")."""
 PER_ANSWER = 3

@@ -6,6 +6,7 @@ Without REDIS_URL each process has its share of them.
 from contextlib import AsyncExitStack
 
 import structlog
+from pydantic import AnyUrl, Secret
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -22,10 +23,10 @@ CONNECT_TIMEOUT = 1.0
 log = structlog.get_logger(__name__)
 
 
-def _connect(url: str, deadline: float) -> Redis:
+def _connect(url: Secret[AnyUrl], deadline: float) -> Redis:
     """Return a client, or name the setting whose URL redis-py does not accept."""
     try:
-        return connect(url, deadline=deadline)
+        return connect(str(url.get_secret_value()), deadline=deadline)
     except ValueError as error:
         raise ValueError(f"REDIS_URL: {error}") from None
 
@@ -36,7 +37,7 @@ async def slots_on_redis(
     """Return a limiter like this one that shares `limit` slots; without REDIS_URL, this one."""
     if settings.redis_url is None:
         return limiter
-    client = _connect(str(settings.redis_url.get_secret_value()), CONNECT_TIMEOUT)
+    client = _connect(settings.redis_url, CONNECT_TIMEOUT)
     client.set_retry(Retry(NoBackoff(), 1))  # a message may be repeated, as after a cut connection
     await stack.enter_async_context(client)
     shared = RedisSemaphore(
@@ -60,7 +61,7 @@ async def limits_on_redis(
     if settings.redis_url is None:
         log.warning("REDIS_URL is not set: each process has its share of all limits")
         return limits
-    client = _connect(str(settings.redis_url.get_secret_value()), DEADLINE)
+    client = _connect(settings.redis_url, DEADLINE)
     await stack.enter_async_context(client)
     limiter = RedisRateLimiter(
         client,

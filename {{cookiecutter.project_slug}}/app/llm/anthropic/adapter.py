@@ -26,6 +26,7 @@ from app.llm.base import (
     Count,
     JSONObject,
     ProviderRejectedError,
+    read_counts,
     without_nulls,
 )
 from app.llm.failures import says_why
@@ -319,15 +320,9 @@ def _finish_reason(stop_reason: str | None) -> str:
 
 
 def _usage(counts: object) -> JSONObject | None:
-    """Translate token counts; None, unknown, where there are none or they make no sense.
-
-    Anthropic counts cached input beside the rest, OpenAI within.
-    """
-    if not counts or not isinstance(counts, dict):
-        return None
-    try:
-        usage = convert(without_nulls(counts), _Usage)
-    except ValidationError:
+    """Translate token counts: Anthropic counts cached input beside the rest, OpenAI within."""
+    usage = read_counts(counts, _Usage)
+    if usage is None:
         return None
     cached, details = usage.cache_read_input_tokens, usage.output_tokens_details
     prompt = usage.input_tokens + cached + usage.cache_creation_input_tokens
