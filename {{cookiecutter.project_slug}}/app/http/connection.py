@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
             self.exchange.feed(data)
 
     def eof_received(self) -> None:
-        """Close both ways: the rest of a request would be written to nobody."""
+        """Close both ways: the server reads no more of a request."""
         if self.exchange is not None:
             self.exchange.end(None)
         self.transport.abort()

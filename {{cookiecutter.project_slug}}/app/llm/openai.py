@@ -2,7 +2,7 @@
 
 Requests and answers pass through with all their fields. Answers are read as leniently as the
 `openai` SDK does, but a failure under status 200 is an error: an error object or a flat error, a
-completion without choices, a stream that said nothing.
+completion without choices, a stream without content.
 
 Needs: msgspec, `transport.py`, `sse.py` and `base.py`.
 Source: https://platform.openai.com/docs/api-reference/chat-streaming

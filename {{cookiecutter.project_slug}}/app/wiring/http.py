@@ -9,7 +9,7 @@ from app.http.client import build_http_client
 from app.settings import Settings
 
 SPARE_CONNECTIONS = 8
-"""Beyond all limits on calls: connections that are closing still count in the pool."""
+"""Beyond all limits on calls: a list of models takes no slot."""
 
 
 def build_client(settings: Settings, *calls: int) -> httpx.AsyncClient:

@@ -173,7 +173,7 @@ async def test_stale_connection(sent: bytes, requests: int, *, streamed: bool) -
 
 
 async def test_idle_connections_close() -> None:
-    """An idle connection is closed in time, by bytes nobody waits for, and for another host."""
+    """An idle connection is closed in time, by unsolicited bytes, and for another host."""
 
     async def handle(peer: Peer) -> None:
         await peer.request()

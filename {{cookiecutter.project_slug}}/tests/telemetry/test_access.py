@@ -48,7 +48,7 @@ async def test_each_request_is_a_line(upstream: FakeUpstream, lines: Lines) -> N
 
 
 async def test_stream_is_logged_when_it_ends(upstream: FakeUpstream, lines: Lines) -> None:
-    """An open stream has no line yet; all lines of a request have its id, whoever logs."""
+    """An open stream has no line yet; all lines of a request have its id, from any logger."""
     upstream.script = Script(tokens=3, before_event={2: Action.HOLD, 3: Action.CUT})
     async with serve(**at_upstream(upstream)) as service:
         headers = {"X-Request-ID": "broken-off"}

@@ -28,7 +28,7 @@ def log(request: pytest.FixtureRequest) -> structlog.stdlib.BoundLogger | loggin
 
 
 def test_lines_are_json_where_nobody_watches(log: logging.Logger) -> None:
-    """Without a terminal each line of the level and above is a JSON object, whoever logged it."""
+    """Without a terminal each line of the level and above is a JSON object, from any logger."""
     stream = StringIO()
     configure_logging("INFO", stream)
     log.debug("too little")

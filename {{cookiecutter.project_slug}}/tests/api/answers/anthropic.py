@@ -54,7 +54,7 @@ HAS_SIGNED = ('"type":"thinking","thinking":"hm","signature":"SIG=="',)
 USED: dict[str, Any] = {"output_tokens": 9, "cache_read_input_tokens": 7}
 
 ANTHROPIC: dict[str, Case] = {
-    "nothing said": (START + WHOLE, fails()),
+    "no content": (START + WHOLE, fails()),
     "flat error": (START + sse(FLAT), fails(OVERLOADED, 503)),
     "error": (START + TEXT + sse(named("rate_limit_error"), "error"), fails(LIMITED, text="Hi")),
     "error without a name": (START + sse(named("overloaded_error")), fails(OVERLOADED, 503)),
@@ -137,7 +137,7 @@ ANTHROPIC_PLAIN: dict[str, Case] = {
     "flat error": (dumped(FLAT), fails(OVERLOADED, 503)),
     "an empty object": (b"{}", fails()),
     "no block": (message("text"), fails()),
-    "nothing said": (message(stop_reason=None), fails()),
+    "no content": (message(stop_reason=None), fails()),
     "half a pair": (message({**SAID, "text": "hi \ud83d"}), says("hi \ufffd")),
     "calls": (
         message(SAID, {**TOOL, "input": {"a": 1}}, {"type": "song"}, stop_reason="tool_use"),

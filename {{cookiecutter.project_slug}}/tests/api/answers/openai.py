@@ -175,7 +175,7 @@ OPENAI_PLAIN: dict[str, Case] = {
     "a list": (b"[]", fails(UNAVAILABLE)),
     "error in a list": (b'[{"error":{"code":429}}]', fails(LIMITED, 429)),
     "a text": (b'"slow down"', fails(UNAVAILABLE), ("slow down",)),
-    "nothing said": (plain({"content": ""}, None), fails()),
+    "no content": (plain({"content": ""}, None), fails()),
     "no message": (dumped(body([{"index": 0}])), fails()),
     "another format": (dumped(body([{"message": "Hi"}])), fails()),
     "a byte order mark": (b"\xef\xbb\xbf" + plain({"content": "Hi"}), says("Hi")),
